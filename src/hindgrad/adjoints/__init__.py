@@ -1,0 +1,7 @@
+"""Adjoints: where the backward pass gets the past states from."""
+
+from hindgrad.adjoints.base import Adjoint as Adjoint
+from hindgrad.adjoints.base import Recall as Recall
+from hindgrad.adjoints.checkpointed import Checkpointed as Checkpointed
+from hindgrad.adjoints.stored import Stored as Stored
+from hindgrad.adjoints.truncated import Truncated as Truncated

@@ -1,0 +1,68 @@
+"""`Truncated`: the derivative of the last steps only."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from hindgrad.adjoints.base import Adjoint, forward
+from hindgrad.adjoints.checkpointed import Checkpointed
+
+
+class Truncated(Adjoint):
+    """Differentiates the last `steps` steps only, by another adjoint (Shaban et al. 2019).
+
+    Biased: what acted before the window counts as constant. Hyperparameters get the share of the
+    last `steps` steps; those that act only before (the early part of a schedule) get zero, and
+    so do the outputs of the steps before. The initial state gets no derivative at all, so asking
+    for one raises `ValueError`.
+
+    **Arguments:**
+
+    - `steps`: the window's length (at least 1).
+    - `inner`: the adjoint used within it.
+    """
+
+    steps: int
+    inner: Adjoint = Checkpointed()
+
+    def __check_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
+
+    def run(self, dynamics, state):
+        head = dynamics.steps - self.steps
+        if head <= 0:
+            return self.inner.run(dynamics, state)
+        state = _refuse_gradient(state, self.steps, dynamics.steps)
+        past, state = jax.tree.map(_constant, (dynamics.window(0, head), state))
+        state, outputs = forward(past, state)
+        final, last = self.inner.run(dynamics.window(head, self.steps), state)
+        return final, jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, last)
+
+
+def _constant(leaf):
+    return jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf
+
+
+@eqx.filter_custom_vjp
+def _refuse_gradient(state, window, steps):
+    del window, steps
+    return state
+
+
+@_refuse_gradient.def_fwd
+def _refuse_gradient_forward(perturbed, state, window, steps):
+    if any(jax.tree.leaves(perturbed)):
+        raise ValueError(
+            f"Truncated(steps={window}) was asked for the derivative with respect to the initial "
+            f"state of a run of {steps} steps (initial weights, or hyperparameters that they "
+            "depend on). It would be zero, since only the last steps are differentiated. Use "
+            "Checkpointed() or Stored(), or put jax.lax.stop_gradient around the initial state."
+        )
+    return state, None
+
+
+@_refuse_gradient.def_bwd
+def _refuse_gradient_backward(residuals, cotangent, perturbed, state, window, steps):
+    del residuals, perturbed, window, steps
+    return jax.tree.map(lambda _: None, eqx.filter(state, eqx.is_inexact_array))

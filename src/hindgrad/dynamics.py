@@ -1,0 +1,224 @@
+"""Training as a dynamical system: one step, and the pullback of one step."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from hindgrad import trees
+
+STACK_LIMIT = 2**20
+"""Cotangents of a schedule with fewer numbers than this over the whole run are kept step by step."""
+
+
+class Pulled(NamedTuple):
+    """What one step's pullback gives: cotangents of the state, a share to be summed over the
+    steps, and values to be kept for each step."""
+
+    state: PyTree
+    share: PyTree
+    kept: PyTree
+
+
+class Dynamics(eqx.Module):
+    """`s_{k+1}, output_k = step(s_k, k)` for k = 0 … steps − 1 (Franceschi et al. 2017, eq. 1).
+
+    A pytree of everything that the steps read: hyperparameters, data, and whatever the user's
+    functions close over. A cotangent of the dynamics is therefore the hypergradient.
+    """
+
+    start: eqx.AbstractVar[Int[Array, ""]]
+    steps: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def step(self, state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
+        """The state after step `k`, and the step's output."""
+
+    @abc.abstractmethod
+    def pullback(
+        self, wanted: PyTree, state: PyTree, k: Int[Array, ""], cotangent: PyTree
+    ) -> Pulled:
+        """Pulls `cotangent`, of (state after, output), back through step `k` from `state`.
+
+        `wanted` is True at the leaves of these dynamics whose cotangents are asked for.
+        """
+
+    @abc.abstractmethod
+    def no_share(self, wanted: PyTree) -> PyTree:
+        """The zero with which the summing of shares begins."""
+
+    @abc.abstractmethod
+    def finish(
+        self, wanted: PyTree, share: PyTree, kept: PyTree, initial: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The cotangents of the dynamics and of the initial state, from what the steps gave."""
+
+    def window(self, first: int, steps: int) -> "Dynamics":
+        """These dynamics over `steps` steps from the `first` on."""
+        return dataclasses.replace(self, start=self.start + first, steps=steps)
+
+
+class Recurrence(Dynamics):
+    """Any dynamics `function(state, hyper, t) -> (state, output)`, pulled back by `jax.vjp`."""
+
+    function: Callable
+    hyper: PyTree
+    start: Int[Array, ""]
+    steps: int = eqx.field(static=True)
+
+    def step(self, state, k):
+        return self.function(state, self.hyper, self.start + k)
+
+    def pullback(self, wanted, state, k, cotangent):
+        sources, rest = eqx.partition(self, wanted)
+
+        def step(sources, state):
+            return eqx.combine(sources, rest).step(state, k)
+
+        after, pull = eqx.filter_vjp(step, sources, state)
+        share, state = pull(trees.zeros_where_none(after, cotangent))
+        return Pulled(state, share, None)
+
+    def no_share(self, wanted):
+        return jax.tree.map(jnp.zeros_like, eqx.filter(self, wanted))
+
+    def finish(self, wanted, share, kept, initial):
+        del wanted, kept
+        return share, initial
+
+
+class GradientTraining(Dynamics):
+    """A step that takes one gradient: `g = ∇_θ L(θ, λ, batch_t)`, then `update(g, …)`.
+
+    The state is (params, memory), the output the loss. The pullback takes one gradient and one
+    tangent of it (forward over reverse: the Hessian is symmetric), so that a hypergradient costs
+    about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form).
+
+    `coefficients(hyper, t)` is what the optimizer takes from the hyperparameters at step t;
+    `move` gives the point where the gradient is taken; `update` the state after.
+    """
+
+    loss: Callable
+    batches: Callable
+    coefficients: Callable
+    move: Callable
+    update: Callable
+    fault: Callable | None
+    fault_message: str = eqx.field(static=True)
+    hyper: PyTree
+    start: Int[Array, ""]
+    steps: int = eqx.field(static=True)
+
+    def close(self, state: PyTree) -> "GradientTraining":
+        """The same, with what the user's functions close over made part of the pytree."""
+        params, memory = state
+        t = self.start
+        batch = eqx.filter_eval_shape(self.batches, t)
+        coefficients = eqx.filter_eval_shape(self.coefficients, self.hyper, t)
+        close = trees.close
+        return GradientTraining(
+            loss=close(self.loss, params, self.hyper, batch),
+            batches=close(self.batches, t),
+            coefficients=close(self.coefficients, self.hyper, t),
+            move=close(self.move, params, memory, coefficients),
+            update=close(self.update, params, memory, params, coefficients),
+            fault=self.fault,
+            fault_message=self.fault_message,
+            hyper=self.hyper,
+            start=self.start,
+            steps=self.steps,
+        )
+
+    def step(self, state, k):
+        params, memory = state
+        t = self.start + k
+        coefficients = self.coefficients(self.hyper, t)
+        params = self.move(params, memory, coefficients)
+        loss, grads = jax.value_and_grad(self.loss)(params, self.hyper, self.batches(t))
+        return self.update(grads, memory, params, coefficients), loss
+
+    def pullback(self, wanted, state, k, cotangent):
+        after, output = cotangent
+        params, memory = state
+        t = self.start + k
+        sources, rest = eqx.partition(self, wanted)
+        coefficients = self.coefficients(self.hyper, t)
+        params, pull_move = eqx.filter_vjp(self.move, params, memory, coefficients)
+
+        def loss(params, sources):
+            whole = eqx.combine(sources, rest)
+            return whole.loss(params, whole.hyper, whole.batches(t))
+
+        gradients, tangent = jax.linearize(
+            lambda params: jax.grad(loss, argnums=(0, 1))(params, sources), params
+        )
+        grads = gradients[0]
+
+        def update(sources, grads, memory, params, coefficients):
+            return eqx.combine(sources, rest).update(grads, memory, params, coefficients)
+
+        new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
+        d_sources, d_grads, d_memory, d_params, d_coefficients = pull_update(
+            trees.zeros_where_none(new, after)
+        )
+        curvature = tangent(d_grads)
+        if output is not None:
+            curvature = jax.tree.map(lambda c, g: c + output * g, curvature, gradients)
+        d_params = trees.add(d_params, curvature[0])
+        d_params, d_memory_move, d_coefficients_move = pull_move(
+            trees.zeros_where_none(params, d_params)
+        )
+        d_coefficients = trees.add(d_coefficients, d_coefficients_move)
+        kept, d_now = eqx.partition(d_coefficients, self._is_kept(wanted))
+        share = trees.add(d_sources, curvature[1], self._pull_now(wanted, d_now, t))
+        faults = jnp.int32(0) if self.fault is None else self.fault(grads, d_grads)
+        return Pulled((d_params, trees.add(d_memory, d_memory_move)), (share, faults), kept)
+
+    def no_share(self, wanted):
+        return jax.tree.map(jnp.zeros_like, eqx.filter(self, wanted)), jnp.int32(0)
+
+    def finish(self, wanted, share, kept, initial):
+        sources, faults = share
+        sources = trees.add(sources, self._pull_kept(wanted, kept))
+        if self.fault is None:
+            return sources, initial
+        return eqx.error_if((sources, initial), faults > 0, self.fault_message)
+
+    def _is_kept(self, wanted):
+        """Which coefficients' cotangents are kept for every step and pulled back together at
+        the end: a schedule `hyper["rate"][t]` would otherwise add T zeros to a sum T times."""
+        limit = max(STACK_LIMIT, trees.size(eqx.filter(self, wanted)))
+        coefficients = eqx.filter_eval_shape(self.coefficients, self.hyper, self.start)
+        return jax.tree.map(lambda c: self.steps * c.size <= limit, coefficients)
+
+    def _pull_now(self, wanted, cotangent, t):
+        """Pulls coefficients' cotangents at step t back to the sources."""
+        sources, rest = eqx.partition(self, wanted)
+        if not jax.tree.leaves(cotangent):
+            return jax.tree.map(jnp.zeros_like, sources)
+        return _pull_coefficients(sources, rest, cotangent, lambda coefficients: coefficients(t))
+
+    def _pull_kept(self, wanted, kept):
+        """Pulls the cotangents kept at all steps back to the sources."""
+        sources, rest = eqx.partition(self, wanted)
+        if not jax.tree.leaves(kept):
+            return jax.tree.map(jnp.zeros_like, sources)
+        ts = self.start + jnp.arange(self.steps, dtype=jnp.int32)
+        return _pull_coefficients(sources, rest, kept, lambda coefficients: jax.vmap(coefficients)(ts))
+
+
+def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:
+    def coefficients(sources):
+        whole = eqx.combine(sources, rest)
+        values = evaluate(lambda t: whole.coefficients(whole.hyper, t))
+        return jax.tree.map(lambda value, c: None if c is None else value, values, cotangent,
+                            is_leaf=lambda x: x is None)
+
+    _, pull = eqx.filter_vjp(coefficients, sources)
+    (sources,) = pull(cotangent)
+    return sources

@@ -1,0 +1,93 @@
+"""What an optimizer is here, and how its coefficients are given."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PyTree
+
+Coefficient = Any
+"""A rate or decay: a number, a pytree of numbers that is a prefix of the parameters' (one per
+layer or leaf; an array broadcasts against its leaf, so one per element as well), or a function
+`(hyper, t)` that returns one of these."""
+
+
+class Optimizer(eqx.Module):
+    """How a gradient changes the parameters, as an explicit function of hyperparameters."""
+
+    @abc.abstractmethod
+    def coefficients(self, hyper: PyTree, t: Int[Array, ""]) -> PyTree:
+        """All that the step at `t` takes from the hyperparameters."""
+
+    @abc.abstractmethod
+    def init(self, params: PyTree, coefficients: PyTree) -> PyTree:
+        """The memory before the first step."""
+
+    @abc.abstractmethod
+    def move(self, params: PyTree, memory: PyTree, coefficients: PyTree) -> PyTree:
+        """The parameters at which the gradient is taken, and which `update` then gets."""
+
+    @abc.abstractmethod
+    def update(
+        self, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The parameters and the memory after the step."""
+
+    @property
+    def fault(self) -> Callable[[PyTree, PyTree], Int[Array, ""] | Bool[Array, ""]] | None:
+        """Tells from (gradient, its cotangent) whether the update's derivative failed in a step;
+        None for an optimizer whose derivative cannot fail."""
+        return None
+
+    @property
+    def fault_message(self) -> str:
+        """What is said when `fault` tells so."""
+        return ""
+
+
+def evaluate(coefficient: Coefficient, hyper: PyTree, t: Int[Array, ""]) -> PyTree:
+    """The value of a coefficient at step `t`: a number, or a pytree of numbers and arrays."""
+    value = coefficient(hyper, t) if callable(coefficient) else coefficient
+    return jax.tree.map(jnp.asarray, value)
+
+
+def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
+    """A coefficient's value at every leaf of the parameters, in that leaf's dtype.
+
+    Raises `ValueError` if the value is neither a number nor a prefix of `params`, or if an array
+    does not broadcast against its parameters.
+    """
+    try:
+        value = jax.tree.broadcast(value, params)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has the structure {jax.tree.structure(value)}, which is not a prefix of the "
+            f"parameters' {jax.tree.structure(params)}. Give a number, or a pytree with one "
+            "number (or array) for each part of the parameters."
+        ) from error
+
+    def cast(path, param, coefficient):
+        if np.broadcast_shapes(coefficient.shape, param.shape) != param.shape:
+            raise ValueError(
+                f"{name} has shape {coefficient.shape} for the parameters at "
+                f"{jax.tree_util.keystr(path) or 'the root'}, of shape {param.shape}. Give a "
+                "scalar, or an array that broadcasts to that shape."
+            )
+        return coefficient.astype(param.dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params, value)
+
+
+def check_number(name: str, value: Coefficient, low: float, high: float) -> None:
+    """Raises `ValueError` if a constant coefficient lies outside of [low, high)."""
+    if callable(value):
+        return
+    for leaf in jax.tree.leaves(value):
+        if isinstance(leaf, (bool, str)):
+            raise ValueError(f"{name}={leaf!r}: a number or a function (hyper, t) is needed.")
+        if isinstance(leaf, (int, float)) and not low <= leaf < high:
+            raise ValueError(f"{name}={leaf!r} is outside of its range [{low:g}, {high:g}).")

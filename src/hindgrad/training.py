@@ -1,0 +1,208 @@
+"""A training run as a differentiable function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints import Adjoint, Checkpointed
+from hindgrad.dynamics import GradientTraining, Recurrence
+from hindgrad.optimizers import Optimizer
+
+
+def unroll(
+    step: Callable[..., Any],
+    state: PyTree,
+    hyper: PyTree,
+    steps: int,
+    *,
+    adjoint: Adjoint | None = None,
+) -> tuple[PyTree, PyTree]:
+    """Runs `steps` steps of any dynamics, differentiably.
+
+    **Arguments:**
+
+    - `step`: a function `(state, hyper, t) -> state`, or `-> (state, output)`; t = 0 … steps − 1,
+      an int32 scalar. It may close over arrays, traced ones too.
+    - `state`: the initial state, any pytree.
+    - `hyper`: the hyperparameters, any pytree.
+    - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
+
+    **Returns:**
+
+    The final state and the outputs stacked over the steps (None if there are none), both
+    differentiable with respect to the initial state, `hyper` and what `step` closes over.
+
+    Raises `ValueError` if `steps` is below 1 or the step changes the state's structure, shapes or
+    dtypes.
+    """
+    _check_steps(steps)
+    return _unroll(step, trees.as_hyper(state), trees.as_hyper(hyper), steps, _adjoint(adjoint))
+
+
+@eqx.filter_jit
+def _unroll(step, state, hyper, steps, adjoint):
+    arrays, static = eqx.partition(state, eqx.is_array)
+    start = jnp.int32(0)
+
+    def function(arrays, hyper, t):
+        state = eqx.combine(arrays, static)
+        after, output = _split_output(step(state, hyper, t), state)
+        return eqx.filter(after, eqx.is_array), output
+
+    before = eqx.filter_eval_shape(lambda s: s, arrays)
+    after, _ = eqx.filter_eval_shape(function, arrays, hyper, start)
+    _check_same_state(before, after)
+    function = trees.close(function, arrays, hyper, start)
+    final, outputs = adjoint.run(Recurrence(function, hyper, start, steps), arrays)
+    return eqx.combine(final, static), outputs
+
+
+def _split_output(result, state):
+    structure = jax.tree.structure(state)
+    if jax.tree.structure(result) == structure:
+        return result, None
+    if isinstance(result, tuple) and len(result) == 2:
+        if jax.tree.structure(result[0]) == structure:
+            return result
+    raise ValueError(
+        f"The step returned {jax.tree.structure(result)}, neither a state like the one it was "
+        f"given, {structure}, nor a pair of such a state and an output."
+    )
+
+
+def _check_same_state(before, after):
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
+    ):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise ValueError(
+                f"The step turned the state{jax.tree_util.keystr(path)} from {a.dtype}{a.shape} "
+                f"into {b.dtype}{b.shape}; a state keeps its shapes and dtypes."
+            )
+
+
+class Run(eqx.Module):
+    """What a training run gives."""
+
+    params: PyTree
+    """The trained parameters."""
+    state: PyTree
+    """The optimizer's memory at the end: what `state=` takes to go on from here."""
+    losses: Float[Array, " steps"]
+    """The training loss before each step (for `PositionFirst`, where the gradient is taken)."""
+
+
+class Training(eqx.Module):
+    """A training run: `steps` steps of an optimizer on a loss, a function of its hyperparameters.
+
+    Calling it trains. The result is differentiable with respect to `params`, `hyper`, the data
+    in `batches` and whatever the functions close over.
+
+    **Arguments:**
+
+    - `loss`: a function `(params, hyper, batch) -> scalar`.
+    - `optimizer`: `Momentum(…)`, `Adam(…)`, `from_optax(…)`, or another `Optimizer`.
+    - `batches`: a pure function of the step, `t -> batch`: `minibatches(…)`, `full_batch(…)` or
+      your own. Being pure, it lets a step be run again exactly.
+    - `steps`: how many steps (at least 1).
+    """
+
+    loss: Callable[..., Float[Array, ""]]
+    optimizer: Optimizer = eqx.field(kw_only=True)
+    batches: Callable[[Int[Array, ""]], Any] = eqx.field(kw_only=True)
+    steps: int = eqx.field(kw_only=True, static=True)
+
+    def __check_init__(self):
+        _check_steps(self.steps)
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(
+                f"Training(optimizer={self.optimizer!r}) is not an optimizer of hindgrad. Wrap an "
+                "optax transformation in from_optax(lambda hyper: …), or use Momentum or Adam."
+            )
+        for name in ("loss", "batches"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"Training({name}={getattr(self, name)!r}) is not a function.")
+
+    def __call__(
+        self,
+        params: PyTree,
+        hyper: PyTree,
+        *,
+        adjoint: Adjoint | None = None,
+        state: PyTree = None,
+        start: int | Int[Array, ""] = 0,
+        steps: int | None = None,
+    ) -> Run:
+        """Trains.
+
+        **Arguments:**
+
+        - `params`: the initial parameters: dictionaries, Equinox modules, Flax parameters, …;
+          their inexact arrays are trained, everything else in them stays.
+        - `hyper`: the hyperparameters, any pytree; Python floats among them are arrays to the
+          functions, other leaves reach them as they are.
+        - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
+        - `state`: the optimizer's memory to go on from, another run's `.state`.
+        - `start`: the step to go on from, the first `t` of the functions.
+        - `steps`: how many steps, if not the training's own number.
+        """
+        steps = self.steps if steps is None else steps
+        _check_steps(steps)
+        start = jnp.asarray(start, jnp.int32)
+        return _train(
+            self, trees.as_hyper(params), trees.as_hyper(hyper), _adjoint(adjoint), state, start, steps
+        )
+
+
+@eqx.filter_jit
+def _train(training, params, hyper, adjoint, memory, start, steps):
+    params, fixed = eqx.partition(params, eqx.is_inexact_array)
+    if not jax.tree.leaves(params):
+        raise ValueError("The params hold no floating-point array, so there is nothing to train.")
+
+    def loss(params, hyper, batch):
+        value = training.loss(eqx.combine(params, fixed), hyper, batch)
+        if jnp.shape(value) != ():
+            raise ValueError(f"The loss has shape {jnp.shape(value)}; a scalar is needed.")
+        return value
+
+    optimizer = training.optimizer
+    if memory is None:
+        memory = optimizer.init(params, optimizer.coefficients(hyper, start))
+    dynamics = GradientTraining(
+        loss=loss,
+        batches=training.batches,
+        coefficients=optimizer.coefficients,
+        move=optimizer.move,
+        update=optimizer.update,
+        fault=optimizer.fault,
+        fault_message=optimizer.fault_message,
+        hyper=hyper,
+        start=start,
+        steps=steps,
+    )
+    memory, static = eqx.partition(memory, eqx.is_array)
+    dynamics = dynamics.close((params, memory))
+    (params, memory), losses = adjoint.run(dynamics, (params, memory))
+    return Run(eqx.combine(params, fixed), eqx.combine(memory, static), losses)
+
+
+def _adjoint(adjoint: Adjoint | None) -> Adjoint:
+    if adjoint is None:
+        return Checkpointed()
+    if not isinstance(adjoint, Adjoint):
+        raise TypeError(
+            f"adjoint={adjoint!r} is not an adjoint. Give an object, such as Stored() or "
+            "Checkpointed(slots=100)."
+        )
+    return adjoint
+
+
+def _check_steps(steps):
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"steps={steps!r}: a whole number, at least 1, is needed.")

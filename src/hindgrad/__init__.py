@@ -5,6 +5,10 @@ from hindgrad.adjoints import Checkpointed as Checkpointed
 from hindgrad.adjoints import Recall as Recall
 from hindgrad.adjoints import Stored as Stored
 from hindgrad.adjoints import Truncated as Truncated
+from hindgrad.batches import full_batch as full_batch
+from hindgrad.batches import minibatches as minibatches
+from hindgrad.diagnostics.check import Check as Check
+from hindgrad.diagnostics.check import check as check
 from hindgrad.objective import Objective as Objective
 from hindgrad.optimizers import Adam as Adam
 from hindgrad.optimizers import Coupled as Coupled
@@ -19,3 +23,11 @@ from hindgrad.optimizers import from_optax as from_optax
 from hindgrad.training import Run as Run
 from hindgrad.training import Training as Training
 from hindgrad.training import unroll as unroll
+from hindgrad.tuning.constraints import Box as Box
+from hindgrad.tuning.constraints import L1Ball as L1Ball
+from hindgrad.tuning.constraints import NonNegative as NonNegative
+from hindgrad.tuning.constraints import Simplex as Simplex
+from hindgrad.tuning.constraints import Symmetric as Symmetric
+from hindgrad.tuning.state import Record as Record
+from hindgrad.tuning.tune import TuneResult as TuneResult
+from hindgrad.tuning.tune import tune as tune

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from hindgrad import trees
 
 STACK_LIMIT = 2**20
-"""Cotangents of a schedule with fewer numbers than this over the whole run are kept step by step."""
+"""A coefficient's cotangents are kept step by step if they are fewer than this over the run."""
 
 
 class Pulled(NamedTuple):
@@ -201,7 +201,7 @@ class GradientTraining(Dynamics):
         sources, rest = eqx.partition(self, wanted)
         if not jax.tree.leaves(cotangent):
             return jax.tree.map(jnp.zeros_like, sources)
-        return _pull_coefficients(sources, rest, cotangent, lambda coefficients: coefficients(t))
+        return _pull_coefficients(sources, rest, cotangent, lambda at: at(t))
 
     def _pull_kept(self, wanted, kept):
         """Pulls the cotangents kept at all steps back to the sources."""
@@ -209,15 +209,21 @@ class GradientTraining(Dynamics):
         if not jax.tree.leaves(kept):
             return jax.tree.map(jnp.zeros_like, sources)
         ts = self.start + jnp.arange(self.steps, dtype=jnp.int32)
-        return _pull_coefficients(sources, rest, kept, lambda coefficients: jax.vmap(coefficients)(ts))
+        return _pull_coefficients(
+            sources, rest, kept, lambda coefficients: jax.vmap(coefficients)(ts)
+        )
 
 
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:
     def coefficients(sources):
         whole = eqx.combine(sources, rest)
         values = evaluate(lambda t: whole.coefficients(whole.hyper, t))
-        return jax.tree.map(lambda value, c: None if c is None else value, values, cotangent,
-                            is_leaf=lambda x: x is None)
+        return jax.tree.map(
+            lambda value, c: None if c is None else value,
+            values,
+            cotangent,
+            is_leaf=lambda x: x is None,
+        )
 
     _, pull = eqx.filter_vjp(coefficients, sources)
     (sources,) = pull(cotangent)

@@ -66,9 +66,9 @@ def _split_output(result, state):
     structure = jax.tree.structure(state)
     if jax.tree.structure(result) == structure:
         return result, None
-    if isinstance(result, tuple) and len(result) == 2:
-        if jax.tree.structure(result[0]) == structure:
-            return result
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if is_pair and jax.tree.structure(result[0]) == structure:
+        return result
     raise ValueError(
         f"The step returned {jax.tree.structure(result)}, neither a state like the one it was "
         f"given, {structure}, nor a pair of such a state and an output."
@@ -155,7 +155,13 @@ class Training(eqx.Module):
         _check_steps(steps)
         start = jnp.asarray(start, jnp.int32)
         return _train(
-            self, trees.as_hyper(params), trees.as_hyper(hyper), _adjoint(adjoint), state, start, steps
+            self,
+            trees.as_hyper(params),
+            trees.as_hyper(hyper),
+            _adjoint(adjoint),
+            state,
+            start,
+            steps,
         )
 
 

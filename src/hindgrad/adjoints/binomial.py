@@ -64,7 +64,7 @@ def schedule(steps: int, slots: int) -> Schedule:
         kept[step] = len(snapshots)
         snapshots.append((step, len(snapshots)))
     source, source_step, first = (np.zeros(steps, np.int32) for _ in range(3))
-    source[-1], source_step[-1] = slots, steps - 1
+    source[-1], source_step[-1] = kept[-1], steps - 1
     written: list[int] = []
     for k in range(steps - 2, -1, -1):
         while snapshots[-1][0] > k:

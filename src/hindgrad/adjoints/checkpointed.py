@@ -58,9 +58,7 @@ class Binomial(Recall):
 
     def record(self, dynamics, state):
         schedule = binomial.schedule(dynamics.steps, self.slots)
-        snapshots = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (self.slots + 1, *x.shape)), state
-        )
+        snapshots = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.slots + 1, *x.shape)), state)
 
         def body(carry, xs):
             state, snapshots = carry

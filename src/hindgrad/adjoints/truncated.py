@@ -64,5 +64,5 @@ def _refuse_gradient_forward(perturbed, state, window, steps):
 
 @_refuse_gradient.def_bwd
 def _refuse_gradient_backward(residuals, cotangent, perturbed, state, window, steps):
-    del residuals, perturbed, window, steps
+    del residuals, cotangent, perturbed, window, steps
     return jax.tree.map(lambda _: None, eqx.filter(state, eqx.is_inexact_array))

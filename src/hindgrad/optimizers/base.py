@@ -71,7 +71,7 @@ def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
         ) from error
 
     def cast(path, param, coefficient):
-        if np.broadcast_shapes(coefficient.shape, param.shape) != param.shape:
+        if not _broadcasts(coefficient.shape, param.shape):
             raise ValueError(
                 f"{name} has shape {coefficient.shape} for the parameters at "
                 f"{jax.tree_util.keystr(path) or 'the root'}, of shape {param.shape}. Give a "
@@ -80,6 +80,13 @@ def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
         return coefficient.astype(param.dtype)
 
     return jax.tree_util.tree_map_with_path(cast, params, value)
+
+
+def _broadcasts(shape, target):
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
 
 
 def check_number(name: str, value: Coefficient, low: float, high: float) -> None:

@@ -1,0 +1,214 @@
+"""Batches as pure functions of the step, so that any step can be run again exactly."""
+
+from functools import partial
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
+
+GOLDEN = 0x9E3779B9
+"""2^32 over the golden ratio: the increment of the Weyl sequence that tells rounds apart."""
+
+
+class Batch(eqx.Module):
+    """What a step of training sees."""
+
+    data: PyTree
+    """The data's pytree, with the batch's rows only."""
+    key: PRNGKeyArray | None
+    """This step's own key, for dropout, augmentation and the like."""
+    index: Int[Array, " size"]
+    """The row numbers in the whole data."""
+
+
+@final
+class Minibatches(eqx.Module):
+    """Minibatches in a fresh order every epoch; made by `minibatches`."""
+
+    data: PyTree
+    key: PRNGKeyArray
+    size: int = eqx.field(static=True)
+
+    def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
+        """The batch of step `t`, at least 0."""
+        n = _length(self.data)
+        if isinstance(t, (int, np.integer)) and not 0 <= t < 2**32 // self.size:
+            raise ValueError(
+                f"Batch t={t} of size {self.size}: positions are counted in 32 bits, so t goes "
+                f"from 0 to {2**32 // self.size - 1}. Beyond, take minibatches with another key."
+            )
+        t = jnp.asarray(t).astype(jnp.uint32)
+        position = t * np.uint32(self.size) + lax.iota(jnp.uint32, self.size)
+        epoch = lax.div(position, jnp.full_like(position, n))
+        place = lax.rem(position, jnp.full_like(position, n))
+        index = permuted(place, epoch, jax.random.key_data(self.key), n).astype(jnp.int32)
+        return Batch(_rows(self.data, index), jax.random.fold_in(self.key, t), index)
+
+
+@final
+class FullBatch(eqx.Module):
+    """The whole data at every step; made by `full_batch`."""
+
+    data: PyTree
+    key: PRNGKeyArray | None
+
+    def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
+        """The batch of step `t`."""
+        t = jnp.asarray(t).astype(jnp.uint32)
+        key = None if self.key is None else jax.random.fold_in(self.key, t)
+        return Batch(self.data, key, lax.iota(jnp.int32, _length(self.data)))
+
+
+def minibatches(data: PyTree, *, size: int, key: PRNGKeyArray | int) -> Minibatches:
+    """Minibatches of `data`: a pure function `t -> Batch(data, key, index)` of the step.
+
+    The data is gone through in an order that is reshuffled every epoch. Where `size` does not
+    divide the number of rows, the batch at the end of an epoch is filled up from the beginning of
+    the next one, so each row comes exactly once in every epoch.
+
+    >>> batches = hg.minibatches(jnp.arange(6) * 10, size=4, key=0)
+    >>> batches(0).data.shape
+    (4,)
+    >>> sorted(int(i) for t in range(3) for i in batches(t).index)
+    [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+    **Arguments:**
+
+    - `data`: a pytree of arrays whose first axes have the same length, the number of rows.
+    - `size`: rows in a batch, from 1 to their number in the data.
+    - `key`: sets the order, and the key of each batch: `jax.random.key(…)`, or a seed from 0 to
+      2^32 − 1.
+
+    **Returns:**
+
+    `Minibatches`: called with a step (an int, or an integer scalar, traced or not) it gives a
+    `Batch`. A step's order costs O(size), whatever the number of rows, and does not depend on
+    `jax.enable_x64`. Positions are counted in 32 bits: `t` times `size` must stay below 2^32 −
+    `size`, beyond which a traced `t` starts again from the first epochs.
+
+    Raises `ValueError` if the data has no arrays or arrays of different lengths, or if `size` or
+    `key` is out of range.
+    """
+    data, n = _checked("minibatches", data)
+    if not 1 <= size <= n:
+        raise ValueError(
+            f"minibatches(size={size}) of data with {n} rows: give a size from 1 to {n}, or use "
+            "full_batch(data) for all rows at every step."
+        )
+    return Minibatches(data, _as_key("minibatches", key), size)
+
+
+def full_batch(data: PyTree, *, key: PRNGKeyArray | int | None = None) -> FullBatch:
+    """All of `data` at every step: a pure function `t -> Batch(data, key, index)` of the step.
+
+    >>> batches = hg.full_batch({"x": jnp.ones((3, 2)), "y": jnp.zeros(3)})
+    >>> batches(7).index.tolist()
+    [0, 1, 2]
+
+    **Arguments:**
+
+    - `data`: a pytree of arrays whose first axes have the same length, the number of rows.
+    - `key`: from which each batch gets its key, a `jax.random.key(…)` or a seed; without it, the
+      batches' `key` is None.
+
+    Raises `ValueError` if the data has no arrays, or arrays of different lengths.
+    """
+    data, _ = _checked("full_batch", data)
+    return FullBatch(data, None if key is None else _as_key("full_batch", key))
+
+
+@partial(jax.jit, static_argnums=3)
+def permuted(
+    place: UInt32[Array, " size"],
+    epoch: UInt32[Array, " size"],
+    words: UInt32[Array, " words"],
+    n: int,
+) -> UInt32[Array, " size"]:
+    """Where a permutation of 0 … n − 1, one for each key and epoch, takes some places.
+
+    The swap-or-not shuffle (Hoang, Morris & Rogaway 2012, Fig. 1): each round pairs x with
+    turn − x (mod n) and exchanges the two or not, by one hashed bit of the pair. It works on any
+    n without walking through values beyond it, and on each place alone.
+
+    A place that has moved in some round is uniform, so one place is 2^-rounds from uniform, and
+    two places about twice that, for every n. The log2(n) rounds on top keep pairs that share all
+    their bits (and so their distance) few against those at the same distance by chance.
+    """
+    bits, turns = epoch, _mix(epoch + np.uint32(GOLDEN))
+    for i in range(words.shape[0]):
+        turns = _mix(turns ^ words[i])
+        bits = _mix(bits + turns)
+    modulus = jnp.full_like(place, n)
+
+    def exchange(i, x):
+        weyl = i.astype(jnp.uint32) * np.uint32(GOLDEN)
+        mirrored = lax.rem(_mix(turns + weyl), modulus) - x
+        mirrored = jnp.minimum(mirrored, mirrored + modulus)  # below 0 it has wrapped
+        swap = _mix(jnp.maximum(x, mirrored) + (bits + weyl)) >= np.uint32(2**31)
+        return jnp.where(swap, mirrored, x)
+
+    # Two halves in a loop: all unrolled, XLA would fuse the rounds into the gather of the rows
+    # and repeat them for every element of a row. More passes would only cost time.
+    half = 6 + (n.bit_length() + 1) // 2
+    return lax.fori_loop(0, 2 * half, exchange, place, unroll=half)
+
+
+def _mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """A hash of 32 bits, a bijection: Wellons' "lowbias32" (hash-prospector, 2018)."""
+    x = x ^ (x >> np.uint32(16))
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> np.uint32(15))
+    x = x * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def _rows(data, index):
+    gather = lambda leaf: leaf.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jax.tree.map(gather, data)
+
+
+def _length(data):
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def _checked(caller, data):
+    """The data as JAX arrays, and their common length."""
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    if not leaves:
+        raise ValueError(f"{caller} was given data without any array: {data!r}.")
+    lengths = {}
+    for path, leaf in leaves:
+        name = "data" + jax.tree_util.keystr(path)
+        if not isinstance(leaf, (jax.Array, np.ndarray)) or leaf.ndim == 0:
+            raise ValueError(
+                f"{caller}: {name} is {leaf!r}, which has no rows. Data is arrays with one row "
+                "for each example; let the loss close over anything else."
+            )
+        lengths[name] = leaf.shape[0]
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"{caller}: the arrays differ in their number of rows: {found}.")
+    n = leaves[0][1].shape[0]
+    if not 1 <= n < 2**31:
+        raise ValueError(f"{caller} was given {n} rows; from 1 to 2^31 − 1 can be numbered.")
+    return jax.tree.map(jnp.asarray, data), n
+
+
+def _as_key(caller, key):
+    if isinstance(key, (int, np.integer)):
+        if not 0 <= key < 2**32:
+            raise ValueError(
+                f"{caller}(key={key}): a seed goes from 0 to 2^32 − 1, as others mean another "
+                "key with jax.enable_x64 on than off. Give such a seed, or a jax.random.key(…)."
+            )
+        return jax.random.key(int(key))
+    if jnp.shape(jax.random.key_data(key))[:-1] != ():
+        raise ValueError(
+            f"{caller} was given an array of keys of shape {key.shape}; one key is needed. For "
+            "several runs, jax.vmap over the keys."
+        )
+    return key

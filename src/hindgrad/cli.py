@@ -1,0 +1,86 @@
+"""The command line: parses, calls a tool, and says in one line what went wrong."""
+
+import io
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from importlib.metadata import version
+
+import tyro
+
+from hindgrad.tools.settings import ArgumentError, Tune
+
+COMMANDS = {"tune": Tune}
+
+ABOUT = "Differentiates through training. Each command has its own --help."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 if it cannot be done as asked, 130 if it was
+    interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"hindgrad {version('hindgrad')}")
+        return 0
+    command = _parse(arguments)
+    if isinstance(command, int):
+        return command
+    from hindgrad.datasets import DataError  # these are heavy, and --help does without
+
+    try:
+        _run(command)
+    except (ArgumentError, DataError) as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; go on with: {_again(arguments)}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(command: Tune) -> None:
+    from rich.console import Console
+
+    from hindgrad.tools import tune
+
+    tune.run(command, Console())
+
+
+def _parse(arguments: Sequence[str]) -> Tune | int:
+    """The command with its settings, or the exit code if there is nothing left to do."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="hindgrad", description=ABOUT, args=list(arguments)
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            return 0
+        return _refuse(_one_line(said.getvalue()))
+
+
+def _one_line(box: str) -> str:
+    """The message of the parser's box: its first section, without the frame."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in box.splitlines()]
+    inside = [line.strip("│ ") for line in lines if line.startswith("│")]
+    message = []
+    for line in inside:
+        if line.startswith("──"):
+            break
+        message.append(line)
+    return " ".join(message).rstrip(".") + "; see hindgrad --help."
+
+
+def _again(arguments: Sequence[str]) -> str:
+    kept = [a for a in arguments if a not in ("--overwrite", "--resume")]
+    return " ".join(["hindgrad", *kept, "--resume"])
+
+
+def _refuse(message: str) -> int:
+    print(f"hindgrad: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

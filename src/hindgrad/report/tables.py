@@ -1,0 +1,145 @@
+"""Comparing several ways over several seeds: means, spreads, paired differences, tables."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from scipy import stats
+
+METRICS = ("valid_loss", "valid_error", "test_loss", "test_error")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of choosing hyperparameters, and how it did on each seed."""
+
+    name: str
+    evaluations: int
+    """How many training gradients it took for each seed."""
+    values: dict[str, np.ndarray]
+    """For each of `METRICS`, one number for each seed."""
+
+    def mean(self, metric: str) -> float:
+        return float(np.mean(self.values[metric]))
+
+    def spread(self, metric: str) -> float:
+        """The standard deviation over the seeds (NaN for one seed)."""
+        values = self.values[metric]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The difference of one arm from another, seed by seed; below zero is better."""
+
+    rival: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    """The 95 % interval of the mean by Student's t (NaN for one seed)."""
+    wins: int
+    seeds: int
+
+
+def paired(arm: Arm, rival: Arm, metric: str) -> Paired:
+    """Compares an arm with a rival over the seeds that both ran."""
+    difference = np.asarray(arm.values[metric]) - np.asarray(rival.values[metric])
+    n, mean = len(difference), float(np.mean(difference))
+    half = float("nan")
+    if n > 1:
+        half = float(stats.t.ppf(0.975, n - 1) * np.std(difference, ddof=1) / np.sqrt(n))
+    wins = int(np.sum(difference < 0))
+    return Paired(rival.name, metric, mean, mean - half, mean + half, wins, n)
+
+
+def headings(error: str) -> dict[str, str]:
+    """What the metrics are called, given the name of the error."""
+    return {
+        "valid_loss": "validation loss",
+        "valid_error": f"validation {error}",
+        "test_loss": "test loss",
+        "test_error": f"test {error}",
+    }
+
+
+def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
+    """The arms' means ± spreads, the best of each column in bold."""
+    table = Table(title=f"mean ± standard deviation over {seeds} seeds", title_justify="left")
+    table.add_column("")
+    for heading in headings(error).values():
+        table.add_column(heading, justify="right")
+    table.add_column("training gradients", justify="right")
+    for arm in arms:
+        cells = []
+        for metric in METRICS:
+            best = arm.mean(metric) <= min(other.mean(metric) for other in arms)
+            text = show(arm.mean(metric), arm.spread(metric))
+            cells.append(f"[bold]{text}[/]" if best else text)
+        table.add_row(arm.name, *cells, f"{arm.evaluations:,}")
+    return table
+
+
+def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
+    """The paired differences."""
+    title = f"{name} minus each, paired by seed: mean [95 % interval], wins"
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "of", "difference", "lower on"):
+        table.add_column(heading, justify="left" if heading in ("", "of") else "right")
+    for c in comparisons:
+        of = headings(error)[c.metric]
+        table.add_row(c.rival, of, show_interval(c), f"{c.wins} of {c.seeds}")
+    return table
+
+
+def show(mean: float, spread: float) -> str:
+    """A mean with its spread, to four digits after the point or four figures."""
+    digits = 4 if abs(mean) < 10 else 1
+    tail = "" if np.isnan(spread) else f" ± {spread:.{digits}f}"
+    return f"{mean:.{digits}f}{tail}"
+
+
+def show_interval(comparison: Paired) -> str:
+    digits = 4 if abs(comparison.mean) < 10 else 1
+    mean = f"{comparison.mean:+.{digits}f}"
+    if np.isnan(comparison.low):
+        return mean
+    return f"{mean} [{comparison.low:+.{digits}f}, {comparison.high:+.{digits}f}]"
+
+
+def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+    """One line for each arm and seed."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "seed", "training_gradients", *METRICS])
+        for arm in arms:
+            for i, seed in enumerate(seeds):
+                values = [arm.values[metric][i] for metric in METRICS]
+                writer.writerow([arm.name, seed, arm.evaluations, *values])
+
+
+def write_markdown(
+    path: Path, arms: Sequence[Arm], comparisons: Sequence[Paired], error: str, words: Sequence[str]
+) -> None:
+    """Both tables, and a summary in words."""
+    names = headings(error)
+    columns = ["", *names.values(), "training gradients"]
+    lines = [*words, ""]
+    lines += [_row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
+    for arm in arms:
+        cells = [show(arm.mean(metric), arm.spread(metric)) for metric in METRICS]
+        lines.append(_row([arm.name, *cells, f"{arm.evaluations:,}"]))
+    if comparisons:
+        lines += ["", _row(["tuned minus", "of", "mean [95 % interval]", "lower on"])]
+        lines.append(_row(["---", "---", "---:", "---:"]))
+    for c in comparisons:
+        wins = f"{c.wins} of {c.seeds}"
+        lines.append(_row([c.rival, names[c.metric], show_interval(c), wins]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

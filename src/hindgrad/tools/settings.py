@@ -1,0 +1,101 @@
+"""What `hindgrad tune` is asked to do."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class ArgumentError(Exception):
+    """An argument cannot be used; the message is one line that names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Tune a network's training by hypergradient, and compare with what else you might do.
+
+    Splits the data into train, valid and test, trains an MLP, and tunes rate and decay per layer
+    and step, weight decay and initial scale per layer. Writes into --out: the hyperparameters
+    (JSON), trained weights (safetensors), a table against the defaults, random search and TPE at
+    an equal budget of training gradients, with validation and test loss over several seeds, and
+    pictures. Example: hindgrad tune flowers.csv --label species --out flowers
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
+    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("tuned")
+    """Where the results go."""
+    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The label's column; found if it is called label, target, y or class."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """Whether the label is a class or a quantity; auto: text and few integers are classes."""
+    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
+    """Columns to leave out."""
+    rows: int | None = None
+    """Take this many rows, at random."""
+    test: float = 0.2
+    """The share of the rows kept for testing, which no tuning ever sees."""
+    valid: float = 0.2
+    """The share of the rows by which the tuning judges."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers."""
+    steps: int = 300
+    """Training steps."""
+    batch: int = 64
+    """Examples in a training step."""
+    steps_outer: int = 30
+    """Tuning steps; 0 trains with the given hyperparameters and tunes nothing."""
+    seeds: int = 5
+    """How many whole tunings, each with its own test set and initialisations."""
+    seed: int = 0
+    """The first seed: it decides everything that is random."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None
+    """Hyperparameters to start from: the hyperparameters.json of an earlier run."""
+    searches: bool = True
+    """Compare with random search and TPE at an equal budget."""
+    resume: Flag = False
+    """Go on with an interrupted run in --out."""
+    overwrite: Flag = False
+    """Replace the results of an earlier run in --out."""
+
+    def check(self) -> None:
+        """Raises `ArgumentError` if an argument is out of its range."""
+        ranges = {
+            "steps": (self.steps, 10),
+            "batch": (self.batch, 1),
+            "steps-outer": (self.steps_outer, 0),
+            "seeds": (self.seeds, 1),
+            "seed": (self.seed, 0),
+            "rows": (1 if self.rows is None else self.rows, 1),
+            "hidden": (min(self.hidden, default=1), 1),
+        }
+        for name, (value, least) in ranges.items():
+            if value < least:
+                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+        for name, share in (("test", self.test), ("valid", self.valid)):
+            if not 0.0 < share < 1.0:
+                raise ArgumentError(f"--{name} is {share:g}; a share between 0 and 1 is needed.")
+        if self.test + self.valid > 0.9:
+            raise ArgumentError(
+                f"--test {self.test:g} and --valid {self.valid:g} leave less than a tenth of the "
+                "rows to train on; lower them."
+            )
+        if self.resume and self.overwrite:
+            raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+
+    def identity(self) -> dict:
+        """The arguments that decide the result, by the names of their options."""
+        names = {"start": "from", "steps_outer": "steps-outer"}
+        values = {
+            names.get(field.name, field.name): getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("out", "resume", "overwrite")
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        } | {"from": None if self.start is None else str(self.start)}

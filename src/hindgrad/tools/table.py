@@ -1,0 +1,309 @@
+"""Reading a table of examples with a label from CSV, Parquet, NPZ, or a built-in data set."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from hindgrad import datasets
+from hindgrad.datasets import DataError as DataError
+
+Kind = Literal["classification", "regression"]
+Task = Literal["auto", "classification", "regression"]
+
+LABELS = ("label", "target", "y", "class")
+"""The names by which a label column is recognised."""
+
+FEW = 20
+"""Integer labels with at most this many values are taken for classes."""
+
+MIN_ROWS = 20
+MIN_ROWS_PER_CLASS = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """Examples with labels."""
+
+    name: str
+    x: np.ndarray
+    """Features, float32 [rows, features]."""
+    y: np.ndarray
+    """int32 class indices, or float32 targets."""
+    kind: Kind
+    classes: tuple[str, ...]
+    """The names of the classes; empty for a regression."""
+    features: tuple[str, ...]
+    label: str
+    image: tuple[int, ...] | None = None
+    """The shape of a row as an image, if it is one."""
+
+    def fingerprint(self) -> str:
+        """A checksum of the contents."""
+        digest = hashlib.sha256(repr((self.classes, self.features, self.x.shape)).encode())
+        digest.update(np.ascontiguousarray(self.x).tobytes())
+        digest.update(np.ascontiguousarray(self.y).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read(
+    data: str,
+    *,
+    label: str | None = None,
+    task: Task = "auto",
+    drop: Sequence[str] = (),
+    rows: int | None = None,
+    seed: int = 0,
+) -> Table:
+    """Reads a table, checked so that it can be trained on.
+
+    **Arguments:**
+
+    - `data`: a built-in name, or the path of a .csv, .parquet or .npz file.
+    - `label`: the label's column (or array of an npz); found by its name unless given.
+    - `task`: whether the label is a class or a quantity; `auto` takes text, and integers of at
+      most 20 values, for classes.
+    - `drop`: columns to leave out.
+    - `rows`: how many rows to take, drawn at random by `seed`; all unless given.
+
+    Raises `DataError`, whose message is one line, if the data cannot be used.
+    """
+    if data in datasets.NAMES:
+        table = _builtin(data, label, task, drop)
+    else:
+        table = _from_file(Path(data), label, task, drop)
+    if rows is not None:
+        table = _sample(table, rows, seed)
+    _check_labels(table)
+    return table
+
+
+def strata(table: Table) -> np.ndarray:
+    """The groups that every part of a split should hold in proportion: the classes, or for a
+    regression up to 10 quantiles of the target."""
+    if table.kind == "classification":
+        return table.y
+    count = min(10, len(table.y) // 10)
+    edges = np.quantile(table.y, np.linspace(0, 1, count + 1)[1:-1])
+    return np.unique(np.searchsorted(edges, table.y), return_inverse=True)[1].astype(np.int32)
+
+
+def _builtin(name: str, label: str | None, task: Task, drop: Sequence[str]) -> Table:
+    for option, value in (("--label", label), ("--drop", drop)):
+        if value:
+            raise DataError(f"{option} is for files; the built-in '{name}' has fixed columns.")
+    if task == "regression":
+        raise DataError(f"--task regression does not fit the built-in '{name}', which has classes.")
+    data = datasets.load(name)
+    features = tuple(f"x{i}" for i in range(data.x.shape[1]))
+    y = data.y.astype(np.int32)
+    return Table(
+        name,
+        data.x.astype(np.float32),
+        y,
+        "classification",
+        data.classes,
+        features,
+        "y",
+        data.image,
+    )
+
+
+def _from_file(path: Path, label: str | None, task: Task, drop: Sequence[str]) -> Table:
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
+    reader = readers.get(path.suffix.lower())
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file, and no built-in data set of that name "
+            f"({', '.join(datasets.NAMES)})."
+        )
+    if reader is None or not path.is_file():
+        raise DataError(f"{path}: not a .csv, .parquet or .npz file.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty.")
+    frame, found, image = reader(path, label)
+    absent = [column for column in drop if column not in frame.columns]
+    if absent:
+        raise DataError(f"{path}: --drop names {_names(absent)}, which the data does not have.")
+    if found in drop:
+        raise DataError(f"{path}: --drop names the label '{found}'.")
+    frame = frame.drop(columns=list(drop))
+    features = [column for column in frame.columns if column != found]
+    if not features:
+        raise DataError(f"{path}: there is no column but the label '{found}'.")
+    if len(frame) == 0:
+        raise DataError(f"{path}: there are columns, but no rows.")
+    _check_missing(path, frame)
+    x = _features(path, frame[features])
+    y, kind, classes = _labels(path, frame[found], task)
+    image = None if drop else image
+    return Table(path.stem, x, y, kind, classes, tuple(features), found, image)
+
+
+def _read_csv(path: Path, label: str | None) -> tuple[pd.DataFrame, str, None]:
+    try:
+        with warnings.catch_warnings():
+            # Rows longer than the header are only warned of.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, low_memory=False, index_col=False)
+    except Exception as error:
+        raise DataError(f"{path}: not readable as CSV: {_first_line(error)}") from error
+    return _named(frame), _find_label(path, list(map(str, frame.columns)), label), None
+
+
+def _read_parquet(path: Path, label: str | None) -> tuple[pd.DataFrame, str, None]:
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:
+        raise DataError(f"{path}: not readable as Parquet: {_first_line(error)}") from error
+    return _named(frame), _find_label(path, list(map(str, frame.columns)), label), None
+
+
+def _read_npz(path: Path, label: str | None) -> tuple[pd.DataFrame, str, tuple[int, ...] | None]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:
+        raise DataError(f"{path}: not readable as NPZ: {_first_line(error)}") from error
+    if "x" not in arrays:
+        raise DataError(f"{path}: the features must be an array named x; found {_names(arrays)}.")
+    found = _find_label(path, [name for name in arrays if name != "x"], label)
+    x, y = arrays["x"], arrays[found]
+    if x.ndim < 2 or y.shape != x.shape[:1]:
+        raise DataError(
+            f"{path}: x has shape {x.shape} and {found} {y.shape}; x [rows, features] (or images "
+            f"[rows, height, width]) and {found} [rows] are needed."
+        )
+    flat = x.reshape(len(x), -1) if len(x) else np.zeros((0, 1))
+    frame = pd.DataFrame(flat, columns=[f"x{i}" for i in range(flat.shape[1])])
+    frame[found] = y
+    return frame, found, tuple(x.shape[1:]) if x.ndim > 2 else None
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.set_axis([str(column) for column in frame.columns], axis=1)
+
+
+def _find_label(path: Path, columns: list[str], label: str | None) -> str:
+    if label is not None:
+        if label not in columns:
+            raise DataError(
+                f"{path}: there is no column '{label}' (--label); found {_names(columns)}."
+            )
+        return label
+    found = [column for column in columns if column.lower() in LABELS]
+    if len(found) != 1:
+        what = f"more than one label column, {_names(found)}" if found else "no label column"
+        raise DataError(f"{path}: {what}; name it with --label, one of {_names(columns)}.")
+    return found[0]
+
+
+def _check_missing(path: Path, frame: pd.DataFrame) -> None:
+    missing = frame.isna().sum()
+    missing = missing[missing > 0]
+    if len(missing):
+        counts = [f"{column} ({count})" for column, count in missing.items()]
+        raise DataError(
+            f"{path}: missing values in {_list(counts)}; fill them in, or leave those rows out, "
+            "or --drop the columns."
+        )
+
+
+def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
+    text = [c for c in frame.columns if not _is_number(frame[c])]
+    if text:
+        raise DataError(
+            f"{path}: columns that are not numbers: {_names(text)}; encode them as numbers or "
+            "--drop them."
+        )
+    values = frame.to_numpy(np.float64)
+    bad = ~(np.abs(values) < np.finfo(np.float32).max)
+    if bad.any():
+        counts = [
+            f"{column} ({count})"
+            for column, count in zip(frame.columns, bad.sum(0), strict=True)
+            if count
+        ]
+        raise DataError(f"{path}: infinite or too large values in {_list(counts)}; mend or --drop.")
+    return values.astype(np.float32)
+
+
+def _labels(path: Path, column: pd.Series, task: Task) -> tuple[np.ndarray, Kind, tuple[str, ...]]:
+    number = _is_number(column) and not pd.api.types.is_bool_dtype(column)
+    if number and not np.all(np.abs(column) < np.finfo(np.float32).max):
+        raise DataError(f"{path}: infinite or too large values in the label '{column.name}'.")
+    if task == "auto":
+        values = column.unique()
+        few = number and len(values) <= FEW and bool(np.all(np.mod(values, 1) == 0))
+        task = "classification" if few or not number else "regression"
+    if task == "classification":
+        values, codes = np.unique(column.to_numpy(), return_inverse=True)
+        return codes.astype(np.int32), "classification", tuple(_class_name(v) for v in values)
+    if not number:
+        raise DataError(f"{path}: --task regression, but the label '{column.name}' is text.")
+    return column.to_numpy(np.float32), "regression", ()
+
+
+def _class_name(value: object) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[arg-type]
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
+
+
+def _sample(table: Table, rows: int, seed: int) -> Table:
+    if rows > len(table.y):
+        raise DataError(f"--rows {rows} is more than the {len(table.y)} rows of '{table.name}'.")
+    taken = np.sort(np.random.default_rng(seed).permutation(len(table.y))[:rows])
+    return replace(table, x=table.x[taken], y=table.y[taken])
+
+
+def _check_labels(table: Table) -> None:
+    where = f"{table.name}: the label '{table.label}'"
+    if len(table.y) < MIN_ROWS:
+        raise DataError(
+            f"{table.name}: {len(table.y)} rows are too few to split three ways; at least "
+            f"{MIN_ROWS} are needed."
+        )
+    if table.kind == "regression":
+        if np.ptp(table.y) == 0:
+            raise DataError(f"{where} has the same value, {table.y[0]:g}, in every row.")
+        return
+    counts = np.bincount(table.y, minlength=len(table.classes))
+    if np.count_nonzero(counts) < 2:
+        raise DataError(
+            f"{where} has one class only, '{table.classes[int(counts.argmax())]}'; at least two "
+            "are needed."
+        )
+    rare = [
+        f"'{name}' ({count})"
+        for name, count in zip(table.classes, counts, strict=True)
+        if count < MIN_ROWS_PER_CLASS
+    ]
+    if rare:
+        raise DataError(
+            f"{where} has classes of fewer than {MIN_ROWS_PER_CLASS} rows: {_list(rare)}; leave "
+            "them out or merge them, or use --task regression if it is a quantity."
+        )
+
+
+def _names(names: Sequence[str] | dict) -> str:
+    return _list([f"'{name}'" for name in names])
+
+
+def _list(items: Sequence[str], limit: int = 8) -> str:
+    """The items with commas, cut short if they are many."""
+    rest = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]

@@ -1,0 +1,58 @@
+"""`check` says right of what is right, wrong of what is wrong, and neither of what is noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems
+
+import hindgrad as hg
+
+
+def test_right(key, capsys):
+    optimizer = hg.Momentum(problems.rate, problems.decay)
+    params = problems.init(key)
+    objective = hg.Objective(problems.training(optimizer, 6), init=params,
+                             score=lambda p, h, key: problems.valid(p))
+    result = hg.check(objective, problems.hyper(params), adjoint=hg.Checkpointed(slots=2))
+    assert result.ok
+    assert "agrees with finite differences" in capsys.readouterr().out
+    for direction in result.directions:
+        assert abs(direction.hypergradient - direction.difference) <= 0.01 * abs(direction.difference)
+
+
+def test_wrong(capsys):
+    result = hg.check(lambda h: jax.lax.stop_gradient(h["a"]) ** 2 + h["b"], {"a": 3.0, "b": 1.0})
+    assert not result.ok
+    assert "DISAGREES" in capsys.readouterr().out
+
+
+def test_wrong_by_a_tenth():
+    @jax.custom_jvp
+    def square(x):
+        return x**2
+
+    square.defjvp(lambda primals, tangents: (primals[0] ** 2, 2.2 * primals[0] * tangents[0]))
+    assert not hg.check(square, 3.0).ok
+    assert hg.check(lambda x: x**2, 3.0).ok
+
+
+def test_undecided(capsys):
+    """A value that jumps at every scale has no derivative that differences could find."""
+    result = hg.check(lambda h: jnp.sin(1e6 * h) * 1e-3, 1.0)
+    assert not result.ok
+    result = hg.check(lambda h: jnp.nan * h, 1.0)
+    assert not result.ok
+    assert "Undecided" in capsys.readouterr().out
+
+
+def test_a_nan_hypergradient_disagrees(x64):
+    """The root at zero: plain autodiff gives NaN where the function is flat."""
+    result = hg.check(lambda h: jnp.where(h < 10, h, jnp.sqrt(h - h) + h), 3.0)
+    assert [d.verdict for d in result.directions] == ["disagrees"] * 3
+    assert np.isfinite([d.difference for d in result.directions]).all()
+
+
+def test_key_and_directions():
+    result = hg.check(lambda h, key: h * jax.random.normal(key), 2.0, key=3, directions=2)
+    assert len(result.directions) == 2
+    assert result.ok

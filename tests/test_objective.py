@@ -1,0 +1,85 @@
+"""A start, a run and a score together."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems
+import pytest
+
+import hindgrad as hg
+
+HYPER = {"rate": 0.3, "log_l2": -6.0, "scale": 1.2}
+OPTIMIZER = hg.Momentum(lambda h, t: h["rate"], 0.9)
+
+
+def init(hyper, key):
+    return jax.tree.map(lambda p: p * hyper["scale"], problems.init(key))
+
+
+def test_hypergradient_through_the_start(key, x64):
+    """The direct dependence on hyper and the start's are part of the gradient."""
+    objective = hg.Objective(
+        problems.training(OPTIMIZER, 5),
+        init=init,
+        score=lambda params, hyper, key: problems.valid(params) + hyper["scale"] ** 2,
+    )
+    value, gradient = jax.value_and_grad(objective)(HYPER, key)
+    assert value == objective(HYPER, key)
+    for name in HYPER:
+        plus, minus = ({**HYPER, name: HYPER[name] + s} for s in (1e-6, -1e-6))
+        difference = (objective(plus, key) - objective(minus, key)) / 2e-6
+        assert float(gradient[name]) == pytest.approx(float(difference), rel=1e-6)
+
+
+def test_key_draws_training_and_score_alike(key):
+    """Training and score see one key, so that they can share a split; the start sees another."""
+    seen = {}
+
+    def training(key):
+        seen["training"] = jax.random.key_data(key)
+        return problems.training(OPTIMIZER, 2)
+
+    def start(hyper, key):
+        seen["init"] = jax.random.key_data(key)
+        return init(hyper, key)
+
+    def score(params, hyper, key):
+        seen["score"] = jax.random.key_data(key)
+        return problems.valid(params)
+
+    with jax.disable_jit():
+        hg.Objective(training, init=start, score=score)(HYPER, key)
+    np.testing.assert_array_equal(seen["training"], seen["score"])
+    assert not np.array_equal(seen["training"], seen["init"])
+
+
+def test_options(key):
+    objective = hg.Objective(problems.training(OPTIMIZER, 6), init=init,
+                             score=lambda p, h, key: problems.valid(p))
+    assert objective(HYPER) == objective(HYPER, 0) == objective(HYPER, jax.random.key(0))
+    assert objective(HYPER, 1) != objective(HYPER, 2)
+    assert objective(HYPER, key, steps=2) != objective(HYPER, key)
+    stored, replayed = (
+        jax.grad(lambda h, a=a: objective(h, key, adjoint=a))(HYPER)["rate"]
+        for a in (hg.Stored(), hg.Checkpointed(slots=2))
+    )
+    assert float(stored) == pytest.approx(float(replayed), rel=1e-5)
+    values = jax.vmap(objective, in_axes=(None, 0))(HYPER, jax.random.split(key, 3))
+    assert values.shape == (3,) and len(set(values.tolist())) == 3
+    assert objective.run(HYPER, key).losses.shape == (6,)
+
+
+def test_a_module_is_a_start_not_a_function(key):
+    network = eqx.nn.MLP(64, 10, 4, 1, key=key)
+    loss = lambda net, h, batch: jnp.mean(jax.vmap(net)(batch[0]) ** 2)
+    training = hg.Training(loss, optimizer=OPTIMIZER, batches=problems.batches, steps=2)
+    objective = hg.Objective(training, init=network, score=lambda net, h, key: net(jnp.ones(64))[0])
+    assert jnp.isfinite(objective(HYPER))
+
+
+def test_score_must_be_scalar(key):
+    objective = hg.Objective(problems.training(OPTIMIZER, 2), init=init,
+                             score=lambda p, h, key: p["out"]["b"])
+    with pytest.raises(ValueError, match=r"score has shape \(10,\)"):
+        objective(HYPER)

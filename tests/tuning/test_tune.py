@@ -1,0 +1,206 @@
+"""The outer loop on functions whose minimum is known, and on a training run."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problems
+import pytest
+
+import hindgrad as hg
+from hindgrad.tuning.state import Record
+from hindgrad.tuning.tune import _is_plateau
+
+TARGET = np.array([1.0, 2.0, 3.0])
+
+
+def bowl(hyper):
+    return jnp.sum((hyper["a"] - TARGET) ** 2) + hyper["b"] ** 2
+
+
+def noisy(hyper, key):
+    return jnp.sum((hyper["a"] - TARGET + jax.random.normal(key, (3,))) ** 2)
+
+
+def quiet(*args, **options):
+    return hg.tune(*args, progress=False, **options)
+
+
+def test_finds_the_minimum_and_leaves_the_rest():
+    hyper = {"a": jnp.zeros(3), "b": 1.0, "n": 3, "none": None, "f": jnp.tanh}
+    result = quiet(bowl, hyper, optax.sgd(0.4), steps=50)
+    np.testing.assert_allclose(result.hyper["a"], TARGET, atol=1e-4)
+    assert result.value == min(r.value for r in result.history)
+    assert (result.hyper["n"], result.hyper["none"], result.hyper["f"]) == (3, None, jnp.tanh)
+
+
+def test_returns_the_best_seen_not_the_last():
+    """A rate at which the iterates swing around the minimum, growing."""
+    result = quiet(lambda h: h**2, 1.0, optax.sgd(1.02), steps=10)
+    assert result.value == 1.0
+    assert result.history[-1].value > 1.2
+    assert result.hyper == 1.0
+
+
+def test_projection():
+    result = quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.3), steps=40,
+                   project=hg.Box(a=(0, 2), b=(0.5, None)))
+    np.testing.assert_allclose(result.hyper["a"], [1, 2, 2], atol=1e-4)
+    assert result.hyper["b"] == 0.5
+
+
+def test_turns_back_from_a_cliff():
+    """Beyond 2.5 the value is NaN: the step is undone, and a smaller one finds the minimum."""
+    cliff = lambda h: jnp.where(h > 2.5, jnp.nan, (h - 2.4) ** 2)
+    result = quiet(cliff, 0.0, optax.sgd(0.9), steps=60)
+    statuses = [r.status for r in result.history]
+    assert statuses[1] == "not finite"
+    assert statuses.count("accepted") > 10
+    assert result.hyper == pytest.approx(2.4, abs=1e-3)
+    assert "undone" in result.message and "scaled down by 2" in result.message
+
+
+def test_turns_back_from_chaos():
+    """Beyond 2.5 the value is wild: undone too, though it is finite."""
+    wild = lambda h: jnp.where(h > 2.5, 100 + 50 * jnp.sin(1e4 * h), 1 + (h - 2.4) ** 2)
+    result = quiet(wild, 0.0, optax.sgd(0.9), steps=60)
+    assert result.history[1].status == "worse by far"
+    assert result.hyper == pytest.approx(2.4, abs=1e-3)
+
+
+def test_turns_back_further_each_time():
+    """The gradient points off a cliff that moves closer: earlier points are returned to."""
+    calls = iter(range(100))
+
+    def value(h):
+        late = jax.pure_callback(lambda: np.float32(next(calls) >= 4), jax.ShapeDtypeStruct((), "float32"))
+        return h + jax.lax.stop_gradient(jnp.where(late > 0, jnp.nan, 0.0))
+
+    result = quiet(value, 0.0, optax.sgd(1.0), steps=20, patience=None)
+    assert [r.status for r in result.history[:4]] == ["accepted"] * 4
+    assert {r.status for r in result.history[4:]} == {"not finite"}
+    assert "no smaller step helped" in result.message
+    assert result.value == -3.0
+
+
+def test_a_start_that_is_nan_is_refused():
+    with pytest.raises(ValueError, match="tuning cannot begin there"):
+        quiet(lambda h: jnp.log(h), -1.0, optax.sgd(0.1), steps=3)
+
+
+def test_stops_on_a_plateau():
+    result = quiet(lambda h: jnp.abs(h), 1.0, optax.sgd(0.3), steps=200, patience=5)
+    assert 10 <= len(result.history) < 30
+    assert "on a plateau" in result.message
+    falling = [Record(i, 1 / (i + 1), 1.0, 1.0, "accepted") for i in range(40)]
+    assert not _is_plateau(falling, 5)
+    assert not _is_plateau([r._replace(value=1.0) for r in falling], None)
+
+
+def test_noise_is_averaged_out():
+    """With a key, the average of the last half is nearer the minimum than single iterates."""
+    result = quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=200, key=1, patience=None)
+    assert "the average of the last 100 iterates" in result.message
+    assert np.linalg.norm(result.hyper["a"] - TARGET) < 0.3
+    again = quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=200, key=1, patience=None)
+    assert jnp.array_equal(result.hyper["a"], again.hyper["a"])
+    assert result.history == again.history
+
+
+def test_choose_decides():
+    """The held-out score picks the start, whatever the objective says."""
+    result = quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=10, key=0,
+                   choose=lambda h: float(jnp.sum(h["a"] ** 2)))
+    assert result.value == 0.0
+    assert not jnp.any(result.hyper["a"])
+
+
+def objective(steps=8):
+    training = problems.training(hg.Momentum(lambda h, t: jnp.exp(h["log_rate"]), 0.9), steps)
+    init = lambda hyper, key: jax.tree.map(lambda p: p * hyper["scale"], problems.init(key))
+    return hg.Objective(training, init=init, score=lambda p, h, key: problems.valid(p))
+
+
+def test_tunes_a_training_run():
+    hyper = {"log_rate": -2.0, "scale": 1.0, "log_l2": -6.0}
+    result = quiet(objective(), hyper, optax.adam(0.3), steps=8)
+    assert result.value < 0.9 * result.history[0].value
+    assert result.value == pytest.approx(float(objective()(result.hyper)), rel=1e-5)
+    compiled = quiet.__globals__["hg"].tune  # a second tuning of other values compiles nothing
+    with jax.log_compiles(False):
+        before = time.perf_counter()
+        compiled(objective(), hyper, optax.adam(0.3), steps=1, progress=False)
+        assert math.isfinite(time.perf_counter() - before)
+
+
+PROGRAM = """
+import sys, jax, jax.numpy as jnp, optax, time
+import hindgrad as hg
+import hindgrad.tuning.state
+hindgrad.tuning.state.SECONDS_BETWEEN_SAVES = 0.0
+
+def noisy(hyper, key):
+    if {pause}:
+        jax.debug.callback(lambda: time.sleep({pause}))
+    return jnp.sum((hyper["a"] - jnp.arange(3.0) + jax.random.normal(key, (3,))) ** 2) + hyper["b"] ** 2
+
+result = hg.tune(noisy, {{"a": jnp.zeros(3), "b": 1.0}}, optax.adam(0.1), steps=30, key=5,
+                 checkpoint={directory!r}, patience=None)
+print([x.hex() for x in result.hyper["a"].tolist()], result.value.hex(), len(result.history))
+print([(r.value.hex(), r.norm.hex(), r.status) for r in result.history])
+"""
+
+
+def run(directory, pause=0.0, wait=True):
+    program = PROGRAM.format(directory=str(directory), pause=pause)
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    return process.communicate()[0].splitlines()[-2:] if wait else process
+
+
+def test_killed_tuning_ends_with_the_same_result(tmp_path):
+    """SIGKILL in mid-run, twice; then the same call ends as if nothing had happened."""
+    whole = run(tmp_path / "whole")
+    interrupted = tmp_path / "interrupted"
+    for saved in (3, 9):
+        process = run(interrupted, pause=0.05, wait=False)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            states = interrupted / "states"
+            steps = [int(p) for p in os.listdir(states) if p.isdigit()] if states.exists() else []
+            if steps and max(steps) >= saved:
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before it was killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run(interrupted) == whole
+    assert run(interrupted) == whole  # and a finished one returns at once
+
+
+def test_a_checkpoint_of_another_call_is_refused(tmp_path):
+    quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="another `steps`"):
+        quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=4, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="another `hyper`"):
+        quiet(bowl, {"a": jnp.ones(3), "b": 1.0}, optax.sgd(0.1), steps=3, checkpoint=tmp_path)
+
+
+def test_shows_progress(capsys):
+    hg.tune(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
+    assert "3/3" in capsys.readouterr().out
+
+
+def test_equinox_module_as_hyper(key):
+    """A network among the hyperparameters: its arrays are tuned, its functions stay."""
+    network = eqx.nn.MLP(2, 1, 4, 1, key=key)
+    result = quiet(lambda h: jnp.sum((h(jnp.ones(2)) - 3.0) ** 2), network, optax.adam(0.1), steps=30)
+    assert isinstance(result.hyper, eqx.nn.MLP)
+    assert result.value < 0.1

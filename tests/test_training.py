@@ -54,7 +54,9 @@ def test_losses_and_batches_close_over_traced_values(key, x64):
 
     def score(scale, penalty, adjoint):
         def loss(params, hyper, batch):
-            return problems.cross_entropy(params, *batch) + penalty * jnp.sum(params["out"]["w"] ** 2)
+            return problems.cross_entropy(params, *batch) + penalty * jnp.sum(
+                params["out"]["w"] ** 2
+            )
 
         def batches(t):
             return scale * x[:32], jnp.roll(y[:32], t - t)
@@ -110,7 +112,10 @@ def test_odd_leaves_in_hyper(key):
     def loss(params, hyper, batch):
         assert hyper["name"] == "digits" and hyper["nothing"] is None
         penalty = sum(jnp.sum(hyper["square"](params["out"]["w"])) for _ in range(hyper["layers"]))
-        return problems.cross_entropy(params, *batch) + 1e-3 * penalty * hyper["network"](jnp.ones(10))[0]
+        return (
+            problems.cross_entropy(params, *batch)
+            + 1e-3 * penalty * hyper["network"](jnp.ones(10))[0]
+        )
 
     training = hg.Training(loss, optimizer=OPTIMIZER, batches=problems.batches, steps=3)
     gradient = eqx.filter_jit(eqx.filter_grad(lambda h: problems.valid(training(params, h).params)))

@@ -73,8 +73,12 @@ def test_exact(x64, adjoint):
 @pytest.mark.parametrize("adjoint", EXACT[:4], ids=repr)
 def test_finite_differences(x64, adjoint):
     h = tuned(hyper())
-    direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(jnp.size(x)) + 1.0).reshape(jnp.shape(x)), h)
-    value = jax.jit(lambda e: ours(adjoint, jax.tree.map(lambda x, d: x + e * d, h, direction), start()))
+    direction = jax.tree.map(
+        lambda x: jnp.cos(jnp.arange(jnp.size(x)) + 1.0).reshape(jnp.shape(x)), h
+    )
+    value = jax.jit(
+        lambda e: ours(adjoint, jax.tree.map(lambda x, d: x + e * d, h, direction), start())
+    )
     difference = (value(1e-6) - value(-1e-6)) / 2e-6
     assert abs(jax.grad(value)(0.0) - difference) <= 1e-7 * abs(difference)
 
@@ -143,7 +147,11 @@ def test_truncated_is_the_gradient_of_the_last_steps(x64):
     h, steps, window = tuned(hyper()), problems.STEPS, 4
     before = jax.lax.stop_gradient(hg.unroll(rosenbrock, start(), h, steps - window)[0])
     shifted = lambda state, h, t: rosenbrock(state, h, t + steps - window)
-    got = jax.grad(lambda h: jnp.sum(hg.unroll(rosenbrock, start(), h, steps, adjoint=hg.Truncated(window))[0][0]))(h)
+    got = jax.grad(
+        lambda h: jnp.sum(
+            hg.unroll(rosenbrock, start(), h, steps, adjoint=hg.Truncated(window))[0][0]
+        )
+    )(h)
     wanted = jax.grad(lambda h: jnp.sum(hg.unroll(shifted, before, h, window)[0][0]))(h)
     assert problems.relative_error(got, wanted) <= 1e-12
     assert not np.any(got["rate"][: steps - window])

@@ -11,13 +11,16 @@ import hindgrad as hg
 def test_right(key, capsys):
     optimizer = hg.Momentum(problems.rate, problems.decay)
     params = problems.init(key)
-    objective = hg.Objective(problems.training(optimizer, 6), init=params,
-                             score=lambda p, h, key: problems.valid(p))
+    objective = hg.Objective(
+        problems.training(optimizer, 6), init=params, score=lambda p, h, key: problems.valid(p)
+    )
     result = hg.check(objective, problems.hyper(params), adjoint=hg.Checkpointed(slots=2))
     assert result.ok
     assert "agrees with finite differences" in capsys.readouterr().out
     for direction in result.directions:
-        assert abs(direction.hypergradient - direction.difference) <= 0.01 * abs(direction.difference)
+        assert abs(direction.hypergradient - direction.difference) <= 0.01 * abs(
+            direction.difference
+        )
 
 
 def test_wrong(capsys):

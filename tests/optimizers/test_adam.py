@@ -40,11 +40,11 @@ def test_against_by_hand(key, weight_decay, bits, tolerance):
         hyper = problems.hyper(params)
         hyper["rate"] = jax.tree.map(lambda r: 0.05 * r, hyper["rate"])
         decay = weight_decay(problems.weight_decay)
-        training = problems.training(hg.Adam(problems.rate, problems.decay, 0.99, weight_decay=decay))
-        ours = jax.grad(lambda p, h: problems.score(training(p, h)), argnums=(0, 1))
-        theirs = jax.grad(
-            lambda p, h: by_hand(p, h, weight_decay is hg.Decoupled), argnums=(0, 1)
+        training = problems.training(
+            hg.Adam(problems.rate, problems.decay, 0.99, weight_decay=decay)
         )
+        ours = jax.grad(lambda p, h: problems.score(training(p, h)), argnums=(0, 1))
+        theirs = jax.grad(lambda p, h: by_hand(p, h, weight_decay is hg.Decoupled), argnums=(0, 1))
         # With L2 in the loss no gradient is exactly zero, since no weight is.
         got, wanted = jax.jit(lambda *args: (ours(*args), theirs(*args)))(params, hyper)
     assert problems.relative_error(got, wanted) <= tolerance

@@ -72,4 +72,3 @@ def test_integer_state_goes_on(key):
     first = training(params, hyper, steps=4)
     rest = training(first.params, hyper, state=first.state, start=4, steps=6)
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, whole.params, rest.params)))
-

@@ -117,9 +117,7 @@ def test_one_rate_per_layer_and_numbers(key, x64):
         (lambda: hg.Momentum("0.1"), "a number or a function"),
         (lambda: hg.Momentum(0.1, weight_decay=hg.Coupled(-1.0)), "strength"),
         (
-            lambda: hg.Momentum(
-                0.1, weight_decay=hg.Decoupled(0.1), convention=hg.PositionFirst()
-            ),
+            lambda: hg.Momentum(0.1, weight_decay=hg.Decoupled(0.1), convention=hg.PositionFirst()),
             "Use Coupled",
         ),
     ],

@@ -32,7 +32,7 @@ class Direction(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """"agrees", "disagrees" or "undecided"."""
+        """ "agrees", "disagrees" or "undecided"."""
         size = max(abs(self.hypergradient), abs(self.difference))
         apart = abs(self.hypergradient - self.difference)
         if not np.isfinite(apart):

@@ -6,7 +6,6 @@ that of their absolute values), and symmetry. That form has a projection in O(n 
 why constraints that meet on one array are still projected onto exactly, and not in turns.
 """
 
-import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,73 +14,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
-
-ROUNDING = 1e-6
-"""How far, relatively, bounds may sum past a total before the set counts as empty."""
-
-
-class Coupling(abc.ABC):
-    """A condition on all elements of an array together."""
-
-    @abc.abstractmethod
-    def conflict(self, lower: np.ndarray, upper: np.ndarray) -> str | None:
-        """Why no array within the bounds satisfies it, if none does."""
-
-    @abc.abstractmethod
-    def project(
-        self, y: Float[Array, " n"], lower: Float[Array, " n"], upper: Float[Array, " n"]
-    ) -> Float[Array, " n"]:
-        """The nearest point within the bounds that satisfies it."""
-
-
-@final
-@dataclass(frozen=True)
-class Total(Coupling):
-    """Σ x = total."""
-
-    total: float
-
-    def conflict(self, lower, upper):
-        slack = ROUNDING * self.total
-        if lower.sum() > self.total + slack:
-            return f"the lower bounds sum to {lower.sum():g}, more than the total {self.total:g}"
-        if upper.sum() < self.total - slack:
-            return f"the upper bounds sum to {upper.sum():g}, less than the total {self.total:g}"
-        return None
-
-    def project(self, y, lower, upper):
-        return clip_to_total(y, lower, upper, self.total)
-
-
-@final
-@dataclass(frozen=True)
-class AbsoluteTotal(Coupling):
-    """Σ |x| ≤ radius."""
-
-    radius: float
-
-    def conflict(self, lower, upper):
-        least = np.maximum(np.maximum(lower, -upper), 0).sum()
-        if least > self.radius * (1 + ROUNDING):
-            return (
-                f"the bounds force the absolute values to sum to {least:g} at least, more than "
-                f"the radius {self.radius:g}"
-            )
-        return None
-
-    def project(self, y, lower, upper):
-        return clip_to_absolute_total(y, lower, upper, self.radius)
+from hindgrad.tuning.projections import AbsoluteTotal, Coupling, Total
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
     """What is said about one array: the normal form."""
 
-    lower: np.ndarray = np.array(-np.inf)
-    upper: np.ndarray = np.array(np.inf)
+    lower: np.ndarray | float = -np.inf
+    upper: np.ndarray | float = np.inf
     coupling: Coupling | None = None
     symmetric: bool = False
     zero_diagonal: bool = False
@@ -91,13 +35,12 @@ class Region:
         """Whether it concerns the array as a whole, not each element for itself."""
         return self.coupling is not None or self.symmetric
 
-    def project(self, x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def project(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The nearest point, where the bounds have the shape of `x`.
 
         Transposition changes neither symmetric bounds nor a coupling, so the nearest symmetric
         matrix is projected onto them and stays symmetric, and that is the exact projection.
         """
-        x = jnp.asarray(x)
         y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.symmetric:
             y = 0.5 * (y + jnp.swapaxes(y, -1, -2))
@@ -126,6 +69,10 @@ class Constraint(eqx.Module):
     one `Simplex` or `L1Ball` for each array; bounds on a `Symmetric` matrix must be symmetric.
     A constraint is static under `jax.jit`, and calling it works under `jit` and `vmap`.
 
+    >>> constraint = hg.Box(w=(0, 1)) & hg.L1Ball(w=1.25)
+    >>> constraint({"w": jnp.array([3.0, -1.0, 0.5])})["w"].tolist()
+    [1.0, 0.0, 0.25]
+
     Calling raises `ValueError` if there is nothing at an address, or nothing that can be
     constrained, and if the constraints on an array cannot all be satisfied.
     """
@@ -133,16 +80,17 @@ class Constraint(eqx.Module):
     regions: eqx.AbstractVar[Regions]
 
     def __call__(self, hyper: PyTree) -> PyTree:
-        leaves, structure = jax.tree_util.tree_flatten_with_path(hyper, lambda x: x is None)
-        leaves = {jax.tree_util.keystr(p, simple=True, separator="."): x for p, x in leaves}
-        said: dict[str, list[Region]] = {}
+        named, structure = jax.tree_util.tree_flatten_with_path(hyper, lambda x: x is None)
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
+        leaves = [leaf for _, leaf in named]
+        said: dict[int, list[Region]] = {}
         for address, region in self.regions:
-            for name in _addressed_leaves(address, region, leaves):
-                said.setdefault(name, []).append(region)
-        for name, regions in said.items():
-            leaf = trees.as_hyper(leaves[name])
-            leaves[name] = _meet(name, regions, jnp.shape(leaf)).project(leaf)
-        return jax.tree.unflatten(structure, leaves.values())
+            for i in _addressed(address, region, names, leaves):
+                said.setdefault(i, []).append(region)
+        for i, regions in said.items():
+            leaf = trees.as_hyper(leaves[i])
+            leaves[i] = _meet(names[i], regions, jnp.shape(leaf)).project(leaf)
+        return jax.tree.unflatten(structure, leaves)
 
     def __and__(self, other: "Constraint") -> "Intersection":
         return Intersection(self, other)
@@ -175,7 +123,7 @@ class NonNegative(Constraint):
     regions: Regions = eqx.field(static=True)
 
     def __init__(self, *addresses: str):
-        region = Region(lower=np.array(0.0))
+        region = Region(lower=0.0)
         self.regions = tuple((a, region) for a in _names("NonNegative", addresses))
 
 
@@ -191,7 +139,7 @@ class Simplex(Constraint):
     def __init__(self, totals: Mapping[str, Any] | None = None, /, **named: Any):
         given = _given("Simplex", "1.0", totals, named)
         self.regions = tuple(
-            (a, Region(lower=np.array(0.0), coupling=Total(_size("Simplex", a, total))))
+            (a, Region(lower=0.0, coupling=Total(_size("Simplex", a, total))))
             for a, total in given.items()
         )
 
@@ -267,75 +215,9 @@ def projection(project: Any) -> Callable[[PyTree], PyTree]:
     )
 
 
-@jax.jit
-def clip_to_total(
-    y: Float[Array, " n"],
-    lower: Float[Array, " n"],
-    upper: Float[Array, " n"],
-    total: Float[ArrayLike, ""],
-) -> Float[Array, " n"]:
-    """The nearest x to y with lower ≤ x ≤ upper and Σ x = total.
-
-    x = clip(y − μ, lower, upper) with one multiplier μ, and Σ x falls with μ, linearly between
-    the values of μ at which an element meets a bound (Held, Wolfe & Crowder 1974; Brucker 1984).
-    Those are sorted and bisected; between two of them, μ follows from the elements in between
-    the bounds. Some bound must be finite.
-    """
-    meets = jnp.sort(jnp.concatenate([y - upper, y - lower]))
-    meets = jnp.concatenate([jnp.array([-jnp.inf], y.dtype), meets, jnp.array([jnp.inf], y.dtype)])
-
-    def excess(y, mu):
-        return jnp.sum(jnp.clip(y - mu, lower, upper)) - total
-
-    def bisect(_, bracket):
-        first, last = bracket
-        middle = (first + last + 1) // 2
-        enough = excess(y, meets[middle]) >= 0
-        return jnp.where(enough, middle, first), jnp.where(enough, last, middle - 1)
-
-    bracket = jnp.int32(0), jnp.int32(2 * y.size)
-    k, _ = jax.lax.fori_loop(0, meets.size.bit_length(), bisect, bracket)
-    left, right = meets[k], meets[k + 1]
-    free = (y - upper <= left) & (right <= y - lower)
-    # From here on μ is counted from an end of its segment: what is small keeps its digits.
-    y = y - jnp.where(jnp.isfinite(left), left, right)
-    mu = excess(y, 0.0) / _count(free)
-    # Rounding may have bisected into the segment next to it: one Newton step more.
-    mu = mu + excess(y, mu) / _count((lower < y - mu) & (y - mu < upper))
-    return jnp.clip(y - mu, lower, upper)
-
-
-def _count(mask: Bool[Array, " n"]) -> Float[Array, ""]:
-    """The number of True, or infinity if there is none."""
-    count = jnp.sum(mask).astype(float)
-    return jnp.where(count > 0, count, jnp.inf)
-
-
-@jax.jit
-def clip_to_absolute_total(
-    y: Float[Array, " n"],
-    lower: Float[Array, " n"],
-    upper: Float[Array, " n"],
-    radius: Float[ArrayLike, ""],
-) -> Float[Array, " n"]:
-    """The nearest x to y with lower ≤ x ≤ upper and Σ |x| ≤ radius.
-
-    x = clip(soft threshold(y, μ), lower, upper), μ ≥ 0. Mirrored to y ≥ 0 it is a clip of y − μ
-    to bounds raised to 0, so that Σ |x| = radius is a matter of `clip_to_total` (Duchi et al.
-    2008, for no bounds); elements forced to the other side of 0 are constant.
-    """
-    negative = y < 0
-    high = jnp.where(negative, -lower, upper)
-    low = jnp.clip(0.0, jnp.where(negative, -upper, lower), high)
-    total = radius + 2 * jnp.sum(jnp.minimum(high, 0.0))
-    size = clip_to_total(jnp.abs(y), low, high, total)
-    boxed = jnp.clip(y, lower, upper)
-    inside = jnp.sum(jnp.abs(boxed)) <= radius
-    return jnp.where(inside, boxed, jnp.where(negative, -size, size))
-
-
-def _constant(bound: np.ndarray, like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _constant(bound, like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """A bound as an array; one number is not stored as many."""
+    bound = np.asarray(bound)
     if bound.size and (bound == bound.flat[0]).all():
         return jnp.full_like(like, bound.flat[0])
     return jnp.asarray(bound, like.dtype)
@@ -348,7 +230,7 @@ def _meet(name: str, regions: list[Region], shape: tuple[int, ...]) -> Region:
         lower = np.max([np.broadcast_to(r.lower, shape) for r in regions], axis=0)
         upper = np.min([np.broadcast_to(r.upper, shape) for r in regions], axis=0)
     except ValueError:
-        shapes = {b.shape for r in regions for b in (r.lower, r.upper)} - {()}
+        shapes = {np.shape(b) for r in regions for b in (r.lower, r.upper)} - {()}
         raise ValueError(
             f"{where} have bounds of shapes {sorted(shapes)}; bounds must broadcast to it."
         ) from None
@@ -365,8 +247,9 @@ def _meet(name: str, regions: list[Region], shape: tuple[int, ...]) -> Region:
         diagonal = np.broadcast_to(np.eye(shape[-1], dtype=bool), shape)
         lower = np.where(diagonal, np.maximum(lower, 0), lower)
         upper = np.where(diagonal, np.minimum(upper, 0), upper)
-    if (lower > upper).any():
-        at = np.unravel_index(np.argmax(lower > upper), shape)
+    empty = (lower > upper) | (lower == np.inf) | (upper == -np.inf)
+    if empty.any():
+        at = np.unravel_index(np.argmax(empty), shape)
         raise ValueError(
             f"{where} leave nothing: the lower bound is {lower[at]:g} and the upper one "
             f"{upper[at]:g}" + (f" at index {tuple(map(int, at))}." if at else ".")
@@ -384,24 +267,24 @@ def _meet(name: str, regions: list[Region], shape: tuple[int, ...]) -> Region:
     return Region(lower, upper, coupling, symmetric)
 
 
-def _addressed_leaves(address: str, region: Region, leaves: dict[str, Any]) -> list[str]:
-    """The names of the leaves that a region at an address is about."""
+def _addressed(address: str, region: Region, names: list[str], leaves: list) -> list[int]:
+    """Which leaves a region at an address is about."""
     inside = lambda name: not address or name == address or name.startswith(address + ".")
-    found = [name for name in leaves if inside(name)]
+    found = [i for i, name in enumerate(names) if inside(name)]
     if not found:
-        there = ", ".join(map(repr, leaves)) or "nothing"
+        there = ", ".join(map(repr, names)) or "nothing"
         raise ValueError(f"There is no {address!r} in the hyperparameters; there is {there}.")
-    floats = [name for name in found if _is_float(leaves[name])]
+    floats = [i for i in found if _is_float(leaves[i])]
     if not floats:
-        values = ", ".join(f"{name!r}: {leaves[name]!r}" for name in found)
+        values = ", ".join(f"{names[i]!r}: {leaves[i]!r}" for i in found)
         raise ValueError(
             f"Nothing at {address!r} can be constrained, as it is not floating-point: {values}. "
             "Write a number as 1.0."
         )
-    if region.whole and found != [address]:
+    if region.whole and [names[i] for i in found] != [address]:
         raise ValueError(
             f"Simplex, L1Ball and Symmetric each concern one array, and {address!r} has "
-            f"{', '.join(map(repr, found))} below it; name one of these."
+            f"{', '.join(repr(names[i]) for i in found)} below it; name one of these."
         )
     return floats
 
@@ -436,26 +319,30 @@ def _bounds(address, pair):
         raise ValueError(
             f"Box: {address!r} has {pair!r}, not a pair of bounds such as (0, 1) or (0, None)."
         )
-    bounds = []
-    for value, none in zip(pair, (-np.inf, np.inf), strict=True):
-        if isinstance(value, jax.core.Tracer):
-            raise ValueError(
-                f"Box: a bound of {address!r} is traced; bounds are checked beforehand, so make "
-                "the constraint outside of jax.jit, jax.grad and jax.vmap."
-            )
-        bounds.append(np.asarray(none if value is None else value, np.float64))
-        if np.isnan(bounds[-1]).any():
-            raise ValueError(f"Box: a bound of {address!r} is NaN; None stands for no bound.")
-    region = Region(*bounds)
-    if region.lower.ndim == region.upper.ndim == 0:
+    values = zip(pair, (-np.inf, np.inf), strict=True)
+    lower, upper = (_known("Box", address, none if x is None else x) for x, none in values)
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise ValueError(f"Box: a bound of {address!r} is NaN; None stands for no bound.")
+    region = Region(lower, upper)
+    if lower.ndim == upper.ndim == 0:
         _meet(address, [region], ())
     return region
 
 
 def _size(kind, address, value):
-    number = np.asarray(value, np.float64)
+    number = _known(kind, address, value)
     if number.ndim or not 0 <= number < np.inf:
         raise ValueError(
             f"{kind}: {address!r} has {value!r}; one finite number, at least 0, is needed."
         )
     return float(number)
+
+
+def _known(kind, address, value):
+    try:
+        return np.asarray(value, np.float64)
+    except jax.errors.TracerArrayConversionError:
+        raise ValueError(
+            f"{kind}: what {address!r} has is traced, but constraints are checked beforehand; make "
+            "them outside of jax.jit, jax.grad and jax.vmap."
+        ) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -79,7 +80,9 @@ class Store:
         args = self._args.Composite(arrays=self._args.StandardRestore(_arrays(like)))
         saved = self._manager.restore(step, args=args)["arrays"]
         structure = jax.tree.structure(_trees(like))
-        arrays = jax.tree.unflatten(structure, [saved[name] for name in sorted(saved)])
+        # JAX arrays again: NumPy rounds some operations otherwise.
+        leaves = [jnp.asarray(saved[name]) for name in sorted(saved)]
+        arrays = jax.tree.unflatten(structure, leaves)
         history = [Record(*record) for record in notes["history"]]
         return State(*arrays, notes["best_value"], notes["count"], notes["scale"], history)
 

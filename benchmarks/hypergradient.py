@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     for width in args.widths:
         seconds = measure(width, args.steps, args.repeats)
-        plain, scan = list(seconds.values())[0], seconds["jax.grad through lax.scan"]
+        plain, scan = next(iter(seconds.values())), seconds["jax.grad through lax.scan"]
         table = Table("", "seconds", "÷ training", "÷ jax.grad through scan")
         table.title = f"Width {width}, {args.steps} steps, medians of {args.repeats}"
         for name, value in seconds.items():

@@ -36,14 +36,14 @@ def measure(width: int, steps: int, adjoint: hg.Adjoint, run: bool) -> Memory:
     p = problem.make(width, steps)
     value = lambda hyper: p.score(hyper, adjoint)
     compiled = jax.jit(jax.value_and_grad(value)).lower(p.hyper).compile()
-    analysis = compiled.memory_analysis()
+    allocated = compiled.memory_analysis().temp_size_in_bytes  # pyright: ignore[reportOptionalMemberAccess]
     if not run:
-        return Memory(analysis.temp_size_in_bytes, None, None)
+        return Memory(allocated, None, None)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, begin = _resident("VmRSS"), time.perf_counter()
     jax.block_until_ready(compiled(p.hyper))
     seconds = time.perf_counter() - begin
-    return Memory(analysis.temp_size_in_bytes, _resident("VmHWM") - before, seconds)
+    return Memory(allocated, _resident("VmHWM") - before, seconds)
 
 
 def _resident(field: str) -> int:
@@ -65,8 +65,8 @@ def main() -> None:
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         for steps in args.steps:
             checkpointed = hg.Checkpointed(slots=args.slots)
-            replays = {checkpointed: checkpointed.replays(steps, state), hg.Stored(): 0}
-            for adjoint, count in replays.items():
+            replays = checkpointed.replays(steps, state)
+            for adjoint, count in [(checkpointed, replays), (hg.Stored(), 0)]:
                 run = steps <= args.run_up_to
                 m = pool.submit(measure, args.width, steps, adjoint, run).result()
                 measured = "–" if m.measured is None else f"{m.measured / MEGA:.1f}"

@@ -1,6 +1,7 @@
 """The runs that are timed: a tanh network on the digits, momentum .9, batch 128."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ class Problem(NamedTuple):
     params: dict
     hyper: dict
     training: hg.Training
-    by_hand: object
-    valid: object
+    by_hand: Callable[..., Any]
+    valid: Callable[..., Any]
 
     def score(self, hyper, adjoint=None):
         return self.valid(self.training(self.params, hyper, adjoint=adjoint).params)
@@ -41,7 +42,7 @@ def cross_entropy(params, x, y):
 
 
 def make(width: int, steps: int, seed: int = 0) -> Problem:
-    """The run with two hidden layers of `width` units: 26,122 parameters for 128, 301,066 for 512."""
+    """Two hidden layers of `width` units: 26,122 parameters for 128, 301,066 for 512."""
     x, y = load_digits(return_X_y=True)
     x = jnp.asarray(x / 16, jnp.float32)
     y = jnp.asarray(y)

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 
 HYPER = {"rate": 0.3, "log_l2": -6.0, "scale": 1.2}
 OPTIMIZER = hg.Momentum(lambda h, t: h["rate"], 0.9)
@@ -67,7 +67,8 @@ def test_options(key):
     )
     assert float(stored) == pytest.approx(float(replayed), rel=1e-5)
     values = jax.vmap(objective, in_axes=(None, 0))(HYPER, jax.random.split(key, 3))
-    assert values.shape == (3,) and len(set(values.tolist())) == 3
+    assert values.shape == (3,)
+    assert len(set(values.tolist())) == 3
     assert objective.run(HYPER, key).losses.shape == (6,)
 
 

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 
 
 def simple(h, t):
@@ -110,7 +110,8 @@ def test_odd_leaves_in_hyper(key):
     }
 
     def loss(params, hyper, batch):
-        assert hyper["name"] == "digits" and hyper["nothing"] is None
+        assert hyper["name"] == "digits"
+        assert hyper["nothing"] is None
         penalty = sum(jnp.sum(hyper["square"](params["out"]["w"])) for _ in range(hyper["layers"]))
         return (
             problems.cross_entropy(params, *batch)
@@ -121,7 +122,9 @@ def test_odd_leaves_in_hyper(key):
     gradient = eqx.filter_jit(eqx.filter_grad(lambda h: problems.valid(training(params, h).params)))
     floats = gradient({**hyper, "rate": jnp.asarray(0.3)})
     assert floats["rate"] != 0
-    assert floats["layers"] is None and floats["square"] is None and floats["key"] is None
+    assert floats["layers"] is None
+    assert floats["square"] is None
+    assert floats["key"] is None
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(floats["network"]))
 
 
@@ -136,7 +139,8 @@ def test_equinox_module_as_params(key):
 
     training = hg.Training(loss, optimizer=OPTIMIZER, batches=problems.batches, steps=3)
     trained = training(network, {"rate": 0.3}).params
-    assert isinstance(trained, eqx.nn.MLP) and trained.activation is network.activation
+    assert isinstance(trained, eqx.nn.MLP)
+    assert trained.activation is network.activation
     score = lambda network: loss(training(network, {"rate": 0.3}).params, {}, problems.data())
     gradient = eqx.filter_grad(score)(network)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(eqx.filter(gradient, eqx.is_array)))

@@ -57,8 +57,9 @@ def _unroll(step, state, hyper, steps, adjoint):
     before = eqx.filter_eval_shape(lambda s: s, arrays)
     after, _ = eqx.filter_eval_shape(function, arrays, hyper, start)
     _check_same_state(before, after)
-    function = trees.close(function, arrays, hyper, start)
-    final, outputs = adjoint.run(Recurrence(function, hyper, start, steps), arrays)
+    closed = trees.close(function, arrays, hyper, start)
+    dynamics = Recurrence(function=closed, hyper=hyper, start=start, steps=steps)
+    final, outputs = adjoint.run(dynamics, arrays)
     return eqx.combine(final, static), outputs
 
 

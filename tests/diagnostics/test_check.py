@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 
 import hindgrad as hg
+import problems
 
 
 def test_right(key, capsys):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 
 
 def by_hand(params, hyper, decoupled):
@@ -50,13 +50,14 @@ def test_against_by_hand(key, weight_decay, bits, tolerance):
     assert problems.relative_error(got, wanted) <= tolerance
 
 
-def test_same_trajectory_as_optax(key):
+def test_same_trajectory_as_optax(key, x64):
+    """In float64: in float32 optax's 1 − b2^t has five digits in the first steps."""
     params = problems.init(key)
     hyper = problems.hyper(params)
     ours = problems.training(hg.Adam(0.01, weight_decay=hg.Decoupled(0.1)), 50)(params, hyper)
     optimizer = hg.from_optax(lambda h: optax.adamw(0.01, weight_decay=0.1))
     theirs = problems.training(optimizer, 50)(params, hyper)
-    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=2e-6)
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-12)
 
 
 def dead_unit(optimizer, steps=5):
@@ -89,9 +90,9 @@ def test_derivative_at_zero_gradient(x64):
 
 def test_optax_adam_is_nan_there_and_says_so():
     score = dead_unit(hg.from_optax(lambda h: optax.adam(h["rate"])))
-    with pytest.raises(Exception, match="exactly zero.*eps_root"):
+    with pytest.raises(Exception, match=r"exactly zero.*eps_root"):
         jax.grad(score)({"rate": 0.1, "leak": 0.0})
-    with pytest.raises(Exception, match="exactly zero.*eps_root"):
+    with pytest.raises(Exception, match=r"exactly zero.*eps_root"):
         jax.jit(jax.grad(score))({"rate": 0.1, "leak": 0.0})
 
 

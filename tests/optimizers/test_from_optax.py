@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import optax
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 
 OPTIMIZERS = {
     "sgd": lambda h: optax.sgd(h["rate"]),

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 
 CONVENTIONS = [hg.Damped(), hg.PositionFirst(), hg.HeavyBall(), hg.Nesterov()]
 WEIGHT_DECAYS = [None, hg.Coupled(problems.weight_decay), hg.Decoupled(problems.weight_decay)]
@@ -130,7 +130,7 @@ def test_bad_coefficients(make, message):
 def test_bad_structure(key):
     params = problems.init(key)
     hyper = problems.hyper(params)
-    with pytest.raises(ValueError, match="rate has the structure .* not a prefix"):
+    with pytest.raises(ValueError, match=r"rate has the structure .* not a prefix"):
         problems.training(hg.Momentum({"hidden": 0.1}))(params, hyper)
     with pytest.raises(ValueError, match=r"rate has shape \(3,\) .*'b'"):
         problems.training(hg.Momentum(lambda h, t: jnp.ones(3)))(params, hyper)

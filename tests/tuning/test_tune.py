@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problems
 import pytest
 
 import hindgrad as hg
+import problems
 from hindgrad.tuning.state import Record
 from hindgrad.tuning.tune import _is_plateau
 
@@ -69,7 +69,8 @@ def test_turns_back_from_a_cliff():
     assert statuses[1] == "not finite"
     assert statuses.count("accepted") > 10
     assert result.hyper == pytest.approx(2.4, abs=1e-3)
-    assert "undone" in result.message and "scaled down by 2" in result.message
+    assert "undone" in result.message
+    assert "scaled down by 2" in result.message
 
 
 def test_turns_back_from_chaos():
@@ -169,7 +170,8 @@ hindgrad.tuning.state.SECONDS_BETWEEN_SAVES = 0.0
 
 def noisy(hyper, key):
     jax.debug.callback(lambda: time.sleep(float(os.environ["PAUSE"])))
-    return jnp.sum((hyper["a"] - jnp.arange(3.0) + jax.random.normal(key, (3,))) ** 2) + hyper["b"] ** 2
+    target = jnp.arange(3.0) + jax.random.normal(key, (3,))
+    return jnp.sum((hyper["a"] - target) ** 2) + hyper["b"] ** 2
 
 result = hg.tune(noisy, {{"a": jnp.zeros(3), "b": 1.0}}, optax.adam(0.1), steps=30, key=5,
                  checkpoint={directory!r}, patience=None)

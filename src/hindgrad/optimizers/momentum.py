@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from hindgrad.optimizers.base import Coefficient, Optimizer, check_number, evaluate, spread
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, apply_weight_decay
@@ -14,15 +15,15 @@ class Convention(eqx.Module):
     """One way of writing momentum: velocity v, gradient g, rate α, decay m (all per element)."""
 
     @abc.abstractmethod
-    def move(self, params, velocity, rate, decay):
+    def move(self, params: Array, velocity: Array, rate: Array, decay: Array) -> Array:
         """Where the gradient is taken."""
 
     @abc.abstractmethod
-    def velocity(self, velocity, grads, decay):
+    def velocity(self, velocity: Array, grads: Array, decay: Array) -> Array:
         """The velocity after the step."""
 
     @abc.abstractmethod
-    def step(self, velocity, grads, rate, decay):
+    def step(self, velocity: Array, grads: Array, rate: Array, decay: Array) -> Array:
         """What is added to the parameters; `velocity` is the one after the step."""
 
 

@@ -44,11 +44,12 @@ class State(NamedTuple):
     hyper: PyTree
     best: PyTree
     total: PyTree
-    """The sum of the iterates to be averaged, of which there are `count`."""
+    """The sum of the iterates to be averaged."""
     accepted: list[Point]
     """The latest accepted points, to turn back to."""
     best_value: float
-    count: int
+    summed: int
+    """How many iterates `total` is the sum of."""
     scale: float
     history: list[Record]
 
@@ -84,7 +85,9 @@ class Store:
         leaves = [jnp.asarray(saved[name]) for name in sorted(saved)]
         arrays = jax.tree.unflatten(structure, leaves)
         history = [Record(*record) for record in notes["history"]]
-        return State(*arrays, notes["best_value"], notes["count"], notes["scale"], history)
+        hyper, best, total, accepted = arrays
+        numbers = {name: notes[name] for name in ("best_value", "summed", "scale")}
+        return State(hyper, best, total, accepted, **numbers, history=history)
 
     def save(self, state: State, *, now: bool) -> None:
         """Saves the state; unless `now`, only if the last save is some seconds old."""
@@ -96,7 +99,7 @@ class Store:
         notes = {
             "accepted": len(state.accepted),
             "best_value": state.best_value,
-            "count": state.count,
+            "summed": state.summed,
             "scale": state.scale,
             "history": state.history,
         }

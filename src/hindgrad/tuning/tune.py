@@ -161,7 +161,7 @@ class _Loop:
             state = state._replace(best=state.hyper, best_value=value)
         if step >= self.steps * (1 - self.average):
             total = trees.add(state.total, state.hyper)
-            state = state._replace(total=total, count=state.count + 1)
+            state = state._replace(total=total, summed=state.summed + 1)
         hyper = self._move(accepted[-1], state.scale)
         return state._replace(hyper=hyper, accepted=accepted, history=history)
 
@@ -238,9 +238,9 @@ def _is_plateau(history, patience):
 
 def _conclude(loop, state, choose, steps) -> TuneResult:
     candidates = {"the start": loop.start, "the best iterate": state.best}
-    if loop.key is not None and state.count:
-        mean = jax.tree.map(lambda total: total / state.count, state.total)
-        candidates[f"the average of the last {state.count} iterates"] = mean
+    if loop.key is not None and state.summed:
+        mean = jax.tree.map(lambda total: total / state.summed, state.total)
+        candidates[f"the average of the last {state.summed} iterates"] = mean
     if choose is None and loop.key is None:
         name, value = "the best iterate", state.best_value
     else:

@@ -1,18 +1,21 @@
-"""For mkdocstrings: what griffe does not know about Equinox modules and doctests."""
+"""For the API page: what griffe does not know about Equinox modules and about doctests."""
 
 import inspect
 import re
 
 import griffe
+
 import hindgrad
 
 
 class Api(griffe.Extension):
-    """Gives public Equinox modules their signature, and fences the examples in docstrings."""
+    """Gives public Equinox modules the signature of their `__init__`, and fences doctests."""
 
-    def on_class(self, *, cls, **_):
+    def on_class_members(self, *, cls, **_):
         public = getattr(hindgrad, cls.name, None)
-        if not isinstance(public, type) or "__init__" in cls.members or "NamedTuple" in str(cls.bases):
+        if not isinstance(public, type) or "__init__" in cls.members:
+            return
+        if inspect.isabstract(public) or issubclass(public, tuple):
             return
         parameters = [
             griffe.Parameter(
@@ -23,13 +26,10 @@ class Api(griffe.Extension):
             for p in inspect.signature(public).parameters.values()
         ]
         me = griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)
-        cls.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(me, *parameters)))
+        init = griffe.Function("__init__", parameters=griffe.Parameters(me, *parameters))
+        cls.set_member("__init__", init)
 
     def on_object(self, *, obj, **_):
         if obj.docstring:
-            obj.docstring.value = fenced(obj.docstring.value)
-
-
-def fenced(text: str) -> str:
-    """The same text, with each run of indented or `>>>` lines in a fence."""
-    return re.sub(r"(?m)^(>>> .*(?:\n.+)*)", r"```pycon\n\1\n```", text)
+            fenced = re.sub(r"(?m)^(>>> .*(?:\n.+)*)", r"```pycon\n\1\n```", obj.docstring.value)
+            obj.docstring.value = fenced

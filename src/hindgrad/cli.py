@@ -1,6 +1,7 @@
 """The command line: parses, calls a tool, and says in one line what went wrong."""
 
 import io
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -57,19 +58,19 @@ def _parse(arguments: Sequence[str]) -> Tune | int:
     except SystemExit as end:
         if end.code in (0, None):
             return 0
-        return _refuse(_one_line(said.getvalue()))
+        return _refuse(_one_line(said.getvalue(), arguments))
 
 
-def _one_line(box: str) -> str:
-    """The message of the parser's box: its first section, without the frame."""
+def _one_line(box: str, arguments: Sequence[str]) -> str:
+    """What the parser's box says: its first section, and the option that was perhaps meant."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in box.splitlines()]
-    inside = [line.strip("│ ") for line in lines if line.startswith("│")]
-    message = []
-    for line in inside:
-        if line.startswith("──"):
-            break
-        message.append(line)
-    return " ".join(message).rstrip(".") + "; see hindgrad --help."
+    inside = [line[1:-1].strip() for line in lines if line.startswith(("│", "|"))]
+    message = list(itertools.takewhile(lambda line: set(line) - set("─-"), inside))
+    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(inside))
+    if meant:
+        message.append(f"(perhaps {meant[1]})")
+    command = next((f" {name}" for name in arguments[:1] if name in COMMANDS), "")
+    return " ".join(message).rstrip(".") + f"; see hindgrad{command} --help."
 
 
 def _again(arguments: Sequence[str]) -> str:

@@ -59,3 +59,16 @@ def test_key_and_directions():
     result = hg.check(lambda h, key: h * jax.random.normal(key), 2.0, key=3, directions=2)
     assert len(result.directions) == 2
     assert result.ok
+
+
+def test_a_second_check_compiles_nothing():
+    traces = []
+
+    def value(hyper):
+        traces.append(1)
+        return hyper**2
+
+    for start in (2.0, 3.0):
+        assert hg.check(value, start, directions=1).ok
+        traces.append(0)
+    assert traces == [1, 1, 0, 0]

@@ -88,11 +88,8 @@ def check(
     if not jax.tree.leaves(tuned):
         raise ValueError("check was given hyperparameters without a float among them.")
 
-    @eqx.filter_jit
-    def value(tuned):
-        return objective(eqx.combine(tuned, fixed), *args, **options)
-
-    gradient = eqx.filter_jit(eqx.filter_grad(value))(tuned)
+    gradient = _gradient(tuned, fixed, objective, args, options)
+    value = lambda tuned: _value(tuned, fixed, objective, args, options)
     found = []
     for direction_key in jax.random.split(jax.random.key(seed), directions):
         direction = _direction(tuned, direction_key)
@@ -101,6 +98,14 @@ def check(
     result = Check(found, _describe(found))
     print(result.message)
     return result
+
+
+def _call(tuned, fixed, objective, args, options):
+    return objective(eqx.combine(tuned, fixed), *args, **options)
+
+
+_value = eqx.filter_jit(_call)
+_gradient = eqx.filter_jit(eqx.filter_grad(_call))
 
 
 def _direction(tuned, key):
@@ -119,8 +124,8 @@ def _difference(value, tuned, direction):
     """The derivative along a direction by extrapolated central differences, and its error."""
 
     def central(h):
-        plus, minus = (jax.tree.map(lambda x, d: x + s * d, tuned, direction) for s in (h, -h))
-        return (float(value(plus)) - float(value(minus))) / (2 * h)
+        moved = lambda h: jax.tree.map(lambda x, d: x + h * d, tuned, direction)
+        return (float(value(moved(h))) - float(value(moved(-h)))) / (2 * h)
 
     slopes = np.array([central(float(h)) for h in STEPS])
     ratio = (STEPS[0] / STEPS[1]) ** 2

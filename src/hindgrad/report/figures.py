@@ -26,6 +26,10 @@ class Curve:
     """[runs, points]"""
 
 
+Answers = Mapping[str, tuple[int, float]]
+"""For each arm, what it spent in all and how its answer does."""
+
+
 @dataclass(frozen=True)
 class Tuned:
     """Hyperparameters in natural units, as the pictures show them."""
@@ -52,7 +56,7 @@ def curves_figure(curves: Mapping[str, tuple[Curve, Curve]], loss: str) -> Figur
     axes = figure.subplots(1, 2, sharey=True)
     for ax, part, title in zip(axes, (0, 1), ("training rows", "validation rows"), strict=True):
         draw_curves(ax, {name: pair[part] for name, pair in curves.items()})
-        ax.set_title(title)
+        ax.set_title(title, loc="left")
     axes[0].set_ylabel(loss)
     axes[1].legend(frameon=False)
     return figure
@@ -64,17 +68,20 @@ def schedules_figure(tuned: Tuned) -> Figure:
     axes = figure.subplots(1, 4, width_ratios=(3, 3, 1.3, 1.3))
     draw_schedule(axes[0], tuned, "rate")
     draw_schedule(axes[1], tuned, "decay")
-    axes[1].legend(frameon=False, loc="best")
+    _legend(axes[1])
     draw_layers(axes[2], tuned, "weight_decay", "weight decay")
     draw_layers(axes[3], tuned, "scale", "initial scale")
     return figure
 
 
-def progress_figure(progress: Mapping[str, Curve], default: float, loss: str) -> Figure:
+def progress_figure(
+    progress: Mapping[str, Curve], answers: Answers, default: float, loss: str
+) -> Figure:
     """How far each way is after so many training gradients."""
-    figure = _figure(7.2, 4.4)
+    figure = _figure(8.4, 4.6)
     ax = figure.subplots()
-    draw_progress(ax, progress, default)
+    draw_progress(ax, progress, answers, default)
+    _legend(ax)
     ax.set_ylabel(f"validation {loss}")
     return figure
 
@@ -84,26 +91,28 @@ def overview_figure(
     curves: Mapping[str, tuple[Curve, Curve]],
     tuned: Tuned,
     progress: Mapping[str, Curve],
+    answers: Answers,
     *,
     title: str,
     loss: str,
 ) -> Figure:
     """The whole story at a glance: the progress, the curves, the schedules, and the outcome."""
-    figure = _figure(12, 6.6)
+    figure = _figure(12.0, 6.8)
     axes = figure.subplots(2, 2, width_ratios=(1.25, 1))
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
-    defaults = next(arm for arm in arms if arm.name == "defaults")
     if progress:
-        draw_progress(axes[0, 0], progress, defaults.mean("valid_loss"))
-        axes[0, 0].set_title("tuning: validation loss at equal cost")
+        defaults = next(arm for arm in arms if arm.name == "defaults")
+        draw_progress(axes[0, 0], progress, answers, defaults.mean("valid_loss"))
+        axes[0, 0].set_title(f"tuning: validation {loss}", loc="left")
     else:
         draw_schedule(axes[0, 0], tuned, "decay")
+    _legend(axes[0, 0])
     draw_outcome(axes[0, 1], arms, "test_loss")
-    axes[0, 1].set_title(f"outcome: test {loss}, every seed")
+    axes[0, 1].set_title(f"outcome: test {loss}, seed by seed", loc="left")
     draw_schedule(axes[1, 0], tuned, "rate")
-    axes[1, 0].legend(frameon=False)
+    _legend(axes[1, 0])
     draw_curves(axes[1, 1], {name: pair[1] for name, pair in curves.items()})
-    axes[1, 1].set_title(f"training: validation {loss}")
+    axes[1, 1].set_title(f"training: validation {loss}", loc="left")
     axes[1, 1].legend(frameon=False)
     return figure
 
@@ -136,9 +145,9 @@ def draw_schedule(ax: Axes, tuned: Tuned, name: str) -> None:
     )
     if name == "rate":
         _log_y(ax)
-        ax.set_title("learned rate, by layer and step")
+        ax.set_title("learned rate", loc="left")
     else:
-        ax.set_title("learned momentum decay")
+        ax.set_title("learned momentum decay", loc="left")
     ax.set_xlabel("training step")
     _tidy(ax)
 
@@ -155,21 +164,24 @@ def draw_layers(ax: Axes, tuned: Tuned, name: str, title: str) -> None:
     ax.set_xlim(0.5, len(values) + 0.5)
     ax.set_xticks(x)
     ax.set_xlabel("layer")
-    ax.set_title(title)
+    ax.set_title(title, loc="left")
     _tidy(ax)
 
 
-def draw_progress(ax: Axes, progress: Mapping[str, Curve], default: float) -> None:
-    ax.axhline(default, color=PALETTE["defaults"], linestyle="--", linewidth=1, label="defaults")
+def draw_progress(
+    ax: Axes, progress: Mapping[str, Curve], answers: Answers, default: float
+) -> None:
+    """Mean and range over the seeds; a diamond is the answer in the end."""
+    ax.axhline(default, color=PALETTE["defaults"], linestyle="--", linewidth=1.2, label="defaults")
     for name, curve in progress.items():
         mean, low, high = _band(curve.values)
-        ax.fill_between(curve.x, low, high, color=color(name), alpha=0.15, linewidth=0)
+        ax.fill_between(curve.x, low, high, color=color(name), alpha=0.13, linewidth=0)
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
+        ax.plot(*answers[name], "D", color=color(name), markersize=7, zorder=5, clip_on=False)
     _log_y(ax)
-    ax.set_xlabel("training gradients spent")
-    ax.set_xlim(0, max(curve.x[-1] for curve in progress.values()))
+    ax.set_xlabel("training gradients spent (diamonds: the answers, judged afresh)")
+    ax.set_xlim(0, max(spent for spent, _ in answers.values()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    ax.legend(frameon=False)
     _tidy(ax)
 
 
@@ -200,12 +212,29 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    return figure
 
 
 def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean, and the range between the lowest and the highest run."""
+    values = np.where(np.isfinite(values), values, np.nan)
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+
+
+def _legend(ax: Axes) -> None:
+    """A legend in one line above the axes, at the right of the title."""
+    ax.legend(
+        frameon=False,
+        ncols=5,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.1,
+        fontsize=9,
+        handlelength=1.4,
+        columnspacing=1.1,
+    )
 
 
 def _log_y(ax: Axes) -> None:
@@ -221,9 +250,8 @@ def _tidy(ax: Axes, grid: str = "both") -> None:
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         ax.spines[side].set_color(FAINT)
-    ax.tick_params(colors=INK, length=0, labelsize=9)
+    ax.tick_params(which="both", colors=INK, length=0, labelsize=9)
     ax.grid(True, axis=grid, color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.title.set(fontsize=11, color=INK)
     ax.xaxis.label.set_color(INK)
     ax.yaxis.label.set_color(INK)

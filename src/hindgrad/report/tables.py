@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.table import Table
 from scipy import stats
 
@@ -26,9 +27,11 @@ class Arm:
         return float(np.mean(self.values[metric]))
 
     def spread(self, metric: str) -> float:
-        """The standard deviation over the seeds (NaN for one seed)."""
+        """The standard deviation over the seeds (NaN for one seed, or if a run blew up)."""
         values = self.values[metric]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        if len(values) < 2 or not np.all(np.isfinite(values)):
+            return float("nan")
+        return float(np.std(values, ddof=1))
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def paired(arm: Arm, rival: Arm, metric: str) -> Paired:
     difference = np.asarray(arm.values[metric]) - np.asarray(rival.values[metric])
     n, mean = len(difference), float(np.mean(difference))
     half = float("nan")
-    if n > 1:
+    if n > 1 and np.isfinite(mean):
         half = float(stats.t.ppf(0.975, n - 1) * np.std(difference, ddof=1) / np.sqrt(n))
     wins = int(np.sum(difference < 0))
     return Paired(rival.name, metric, mean, mean - half, mean + half, wins, n)
@@ -59,8 +62,8 @@ def paired(arm: Arm, rival: Arm, metric: str) -> Paired:
 def headings(error: str) -> dict[str, str]:
     """What the metrics are called, given the name of the error."""
     return {
-        "valid_loss": "validation loss",
-        "valid_error": f"validation {error}",
+        "valid_loss": "valid loss",
+        "valid_error": f"valid {error}",
         "test_loss": "test loss",
         "test_error": f"test {error}",
     }
@@ -68,31 +71,44 @@ def headings(error: str) -> dict[str, str]:
 
 def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
     """The arms' means ± spreads, the best of each column in bold."""
-    table = Table(title=f"mean ± standard deviation over {seeds} seeds", title_justify="left")
-    table.add_column("")
+    table = _table(f"Mean ± standard deviation over {_count(seeds, 'seed')}, {_budget(arms)}")
+    table.add_column("", no_wrap=True)
     for heading in headings(error).values():
-        table.add_column(heading, justify="right")
-    table.add_column("training gradients", justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms:
         cells = []
         for metric in METRICS:
             best = arm.mean(metric) <= min(other.mean(metric) for other in arms)
             text = show(arm.mean(metric), arm.spread(metric))
             cells.append(f"[bold]{text}[/]" if best else text)
-        table.add_row(arm.name, *cells, f"{arm.evaluations:,}")
+        table.add_row(arm.name, *cells)
     return table
 
 
 def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
     """The paired differences."""
-    title = f"{name} minus each, paired by seed: mean [95 % interval], wins"
-    table = Table(title=title, title_justify="left")
-    for heading in ("", "of", "difference", "lower on"):
-        table.add_column(heading, justify="left" if heading in ("", "of") else "right")
+    table = _table(f"{name.capitalize()} minus each, paired by seed; below zero is better")
+    table.add_column("", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    table.add_column("mean [95 % interval]", justify="right", no_wrap=True)
+    table.add_column("lower on", justify="right", no_wrap=True)
     for c in comparisons:
         of = headings(error)[c.metric]
         table.add_row(c.rival, of, show_interval(c), f"{c.wins} of {c.seeds}")
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def _budget(arms: Sequence[Arm]) -> str:
+    budget = max(arm.evaluations for arm in arms)
+    return f"{budget:,} training gradients each but the defaults" if budget else "nothing tuned"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def show(mean: float, spread: float) -> str:
@@ -133,7 +149,7 @@ def write_markdown(
         cells = [show(arm.mean(metric), arm.spread(metric)) for metric in METRICS]
         lines.append(_row([arm.name, *cells, f"{arm.evaluations:,}"]))
     if comparisons:
-        lines += ["", _row(["tuned minus", "of", "mean [95 % interval]", "lower on"])]
+        lines += ["", _row(["difference from", "of", "mean [95 % interval]", "lower on"])]
         lines.append(_row(["---", "---", "---:", "---:"]))
     for c in comparisons:
         wins = f"{c.wins} of {c.seeds}"

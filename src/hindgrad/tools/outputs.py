@@ -180,14 +180,19 @@ def _write_pictures(folder: Path, results: Results, arms: Sequence[Arm]) -> None
     curves = {name: _curve_pair(curve) for name, curve in results["curves"].items()}
     tuned = _tuned(results)
     progress = _progress(results, [arm.name for arm in arms])
+    answers = {
+        arm.name: (arm.evaluations, arm.mean("valid_loss")) for arm in arms if arm.name in progress
+    }
     title = f"hindgrad tune: {data['name']}, {data['rows']:,} rows, {len(results['runs'])} seeds"
-    overview = figures.overview_figure(arms, curves, tuned, progress, title=title, loss=loss)
+    overview = figures.overview_figure(
+        arms, curves, tuned, progress, answers, title=title, loss=loss
+    )
     figures.save(overview, folder / "overview.png")
     figures.save(figures.curves_figure(curves, loss), folder / "curves.png")
     figures.save(figures.schedules_figure(tuned), folder / "schedules.png")
     if progress:
         default = arms[0].mean("valid_loss")
-        figure = figures.progress_figure(progress, default, loss)
+        figure = figures.progress_figure(progress, answers, default, loss)
         figures.save(figure, folder / "progress.png")
 
 

@@ -158,8 +158,8 @@ class Problem(eqx.Module):
 def predict(params: Params, x: Float[Array, "rows features"]) -> Float[Array, "rows outputs"]:
     """The network: tanh layers and a linear one."""
     for layer in params[:-1]:
-        x = jnp.tanh(x @ layer["w"] + layer["b"])
-    return x @ params[-1]["w"] + params[-1]["b"]
+        x = jnp.tanh(x @ layer["w"] + layer["b"][None])
+    return x @ params[-1]["w"] + params[-1]["b"][None]
 
 
 def defaults(layers: int) -> Hyper:

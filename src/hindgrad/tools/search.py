@@ -1,7 +1,7 @@
 """Random search and TPE, by Optuna, with the same budget as tuning by hypergradient."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +91,7 @@ def search(
     start: Hyper,
     *,
     budget: int,
-    draws: PRNGKeyArray,
+    draws: Sequence[PRNGKeyArray],
     key: PRNGKeyArray,
     advance: Callable[[int], None] = lambda trainings: None,
 ) -> Found:

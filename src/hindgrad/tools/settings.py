@@ -18,11 +18,14 @@ class ArgumentError(Exception):
 class Tune:
     """Tune a network's training by hypergradient, and compare with what else you might do.
 
-    Splits the data into train, valid and test, trains an MLP, and tunes rate and decay per layer
-    and step, weight decay and initial scale per layer. Writes into --out: the hyperparameters
-    (JSON), trained weights (safetensors), a table against the defaults, random search and TPE at
-    an equal budget of training gradients, with validation and test loss over several seeds, and
-    pictures. Example: hindgrad tune flowers.csv --label species --out flowers
+    Splits the data into train, valid and test, trains an MLP, and tunes rate and decay for each
+    layer and part of the training, weight decay and initial scale for each layer.
+
+    Writes into --out: the hyperparameters (JSON), trained weights (safetensors), pictures, and a
+    table against the defaults, random search and TPE at an equal budget of training gradients,
+    with validation and test loss over several seeds.
+
+    Example: hindgrad tune flowers.csv --label species --out flowers
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"

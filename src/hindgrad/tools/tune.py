@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 import hindgrad as hg
 from hindgrad.tools import outputs
 from hindgrad.tools.hyperfile import read_hyper
+from hindgrad.tools.parts import Together, apart, together
 from hindgrad.tools.problem import Hyper, Metrics, Network, Problem, defaults, draw_problem
 from hindgrad.tools.progress import Line
 from hindgrad.tools.search import Sampler, Space, search
@@ -176,18 +177,18 @@ def _tune(job: _Job) -> dict[str, Any]:
     answer chosen on draws of its own."""
     chooses = 0
 
-    def choose(hyper):
+    def choose(parts):
         nonlocal chooses
         chooses += 1
-        return mean_valid_loss(job.problem, hyper, job.draws("choose", DRAWS))
+        return mean_valid_loss(job.problem, together(parts), job.draws("choose", DRAWS))
 
     job.progress.stage(f"seed {job.seed}: hypergradients")
     (key,) = job.draws("tune", 1)
     with job.progress.paused():
         result = hg.tune(
-            job.problem.objective,
-            job.begin,
-            optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.15, b1=0.8)),
+            Together(job.problem.objective),
+            apart(job.begin),
+            _optimizer(job.steps_outer),
             steps=job.steps_outer,
             key=key,
             choose=choose,
@@ -196,11 +197,18 @@ def _tune(job: _Job) -> dict[str, Any]:
             progress=job.progress.shown,
         )
     return {
-        "hyper": dump_hyper(result.hyper),
+        "hyper": dump_hyper(together(result.hyper)),
         "trainings": HYPERGRADIENT * len(result.history) + DRAWS * chooses,
         "history": [_finite(record.value) for record in result.history],
         "how": result.message,
     }
+
+
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    """Adam with a falling rate: large steps to the right region, small ones within it. The clip is
+    far above an ordinary hypergradient; it bounds those from the edge of chaos."""
+    rate = optax.linear_schedule(0.1, 0.01, steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=0.8))
 
 
 def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""Schedules taken apart into what their elements share, for tuning."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import hindgrad as hg
+from hindgrad.tools.problem import Hyper
+
+Parts = dict[str, dict[str, Array]]
+"""For each hyperparameter, parts whose sum it is."""
+
+
+class Together(eqx.Module):
+    """An objective as a function of parts.
+
+    Every element of a schedule is the sum of what all elements share, what its layer shares over
+    the windows, what its window shares over the layers, and its own. One hypergradient says little
+    of a single element, but much of what many share: so that is learned faster, and with less
+    noise, than the elements would be one by one.
+    """
+
+    objective: hg.Objective
+
+    def __call__(self, parts: Parts, key: PRNGKeyArray) -> Float[Array, ""]:
+        return self.objective(together(parts), key)
+
+
+def apart(hyper: Hyper) -> Parts:
+    """Parts with this sum: to begin with, everything is the elements' own."""
+    parts = {}
+    for name, value in hyper.items():
+        parts[name] = {"all": jnp.zeros(()), "own": value}
+        if value.ndim == 2:
+            parts[name]["layer"] = jnp.zeros((1, value.shape[1]))
+            parts[name]["window"] = jnp.zeros((value.shape[0], 1))
+    return parts
+
+
+def together(parts: Parts) -> Hyper:
+    """The sum of the parts."""
+    hyper = {}
+    for name, part in parts.items():
+        hyper[name] = part["own"] + part["all"]
+        if "layer" in part:
+            hyper[name] = hyper[name] + part["layer"] + part["window"]
+    return hyper

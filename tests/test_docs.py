@@ -1,0 +1,89 @@
+"""The documentation: its examples run and print what they say, its links lead somewhere, and
+every public name has an entry."""
+
+import contextlib
+import io
+import math
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.M | re.S)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def fences(page):
+    """(language, rest of the opening line, content, line number) of each fenced block."""
+    text = page.read_text()
+    for match in FENCE.finditer(text):
+        language, info, content = match.groups()
+        yield language, info.strip(), content, text.count("\n", 0, match.start(3))
+
+
+def runnable(page):
+    """(code, line, what it prints or None if the page does not say) of each block to be run."""
+    found = list(fences(page))
+    for (language, info, code, line), after in zip(found, [*found, None][1:], strict=True):
+        if language == "python" and info != "no-run":
+            yield code, line, after[2] if after and after[0] == "text" else None
+
+
+def name(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def same(printed, written):
+    """Whether two texts agree, numbers to 3% (they differ between machines)."""
+    if NUMBER.sub("#", printed).split() != NUMBER.sub("#", written).split():
+        return False
+    numbers = zip(NUMBER.findall(printed), NUMBER.findall(written), strict=True)
+    return all(math.isclose(float(a), float(b), rel_tol=0.03) for a, b in numbers)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(runnable(p))], ids=name)
+def test_examples(page, tmp_path, monkeypatch):
+    """One page's blocks in one namespace, in order; warnings are errors."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "docs"}
+    with jax.numpy_rank_promotion("allow"):  # as it is for users
+        for code, line, output in runnable(page):
+            program = compile("\n" * line + code, name(page), "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(program, namespace)
+            if output is not None:
+                told = f"{name(page)}, line {line}: printed\n{printed.getvalue()}"
+                assert same(printed.getvalue(), output), told
+
+
+def test_every_public_name_is_documented():
+    entries = re.findall(r"^::: hindgrad\.(?:\w+\.)*(\w+)$", (ROOT / "docs/api.md").read_text(), re.M)
+    source = (ROOT / "src/hindgrad/__init__.py").read_text()
+    public = re.findall(r"^from \S+ import \w+ as (\w+)$", source, re.M)
+    assert "Training" in public
+    assert sorted(set(public) - set(entries)) == []
+
+
+def anchors(page):
+    """The fragments that a page answers to: its headings, and on the API page its entries."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    slugs = {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", h).strip().lower()) for h in headings}
+    return slugs | set(re.findall(r"^::: (\S+)$", text, re.M))
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name)
+def test_links(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text()))
+    for link in links:
+        if re.match(r"\w+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name(page)} links to {link}"
+        if fragment and target.suffix == ".md":
+            assert fragment in anchors(target), f"{name(page)} links to {link}"

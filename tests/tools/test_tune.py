@@ -1,0 +1,178 @@
+"""The command from end to end, on small real problems."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from sklearn.datasets import load_diabetes, load_wine
+
+from hindgrad.cli import main
+from hindgrad.tools import tune as module
+from hindgrad.tools.outputs import FILES
+
+SMALL = "--hidden 6 --steps 10 --batch 16 --steps-outer 2 --seeds 2".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Wine as CSV and NPZ, diabetes as Parquet."""
+    folder = tmp_path_factory.mktemp("data")
+    wine, diabetes = load_wine(as_frame=True), load_diabetes(as_frame=True)
+    frame = wine.frame.assign(target=wine.target_names[wine.target])
+    frame.to_csv(folder / "wine.csv", index=False)
+    np.savez(folder / "wine.npz", x=wine.data.to_numpy(), y=wine.target.to_numpy())
+    diabetes.frame.to_parquet(folder / "diabetes.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A finished run, uninterrupted."""
+    out = tmp_path_factory.mktemp("finished") / "wine"
+    assert main(["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def test_everything_is_written_and_nothing_else(finished):
+    assert {path.name for path in finished.iterdir()} == set(FILES)
+    arms = results(finished)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", *module.SEARCHES, "tuned"]
+
+
+def test_all_arms_but_the_defaults_have_the_same_budget(finished):
+    for run in results(finished)["runs"]:
+        spent = {name: arm["evaluations"] for name, arm in run["arms"].items()}
+        assert spent.pop("defaults") == 0
+        assert set(spent.values()) == {(4 * 2 + 3 * 5) * 10}
+
+
+def test_what_is_printed(data, finished, tmp_path, capsys):
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--resume", *SMALL]
+    assert main(call) == 0
+    printed = capsys.readouterr().out
+    for expected in ("is finished", "defaults", "random, ", "TPE, ", "tuned", "test loss"):
+        assert expected in printed
+    assert "wine: 178 rows, 13 features, classification; seeds 0 to 1" in printed
+    assert str(out / "overview.png") in printed
+    assert results(out) == results(finished)
+
+
+def test_the_saved_network_has_the_test_error_that_is_stated(data, finished):
+    content = results(finished)
+    with safe_open(finished / "weights.safetensors", "np") as file:
+        notes = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    frame = pd.read_csv(data / "wine.csv")
+    x = frame[json.loads(notes["features"])].to_numpy()
+    x = np.clip((x - arrays["input.mean"]) / arrays["input.std"], -10, 10)
+    hidden = np.tanh(x @ arrays["layers.0.w"] + arrays["layers.0.b"])
+    outputs = hidden @ arrays["layers.1.w"] + arrays["layers.1.b"]
+    classes = np.array(json.loads(notes["classes"]))
+    wrong = classes[outputs.argmax(1)] != frame["target"]
+    from hindgrad.tools.problem import Network, draw_problem
+    from hindgrad.tools.table import read
+
+    table = read(str(data / "wine.csv"))
+    network = Network(tuple(content["sizes"]), "classification", 10, 16)
+    problem, standard = draw_problem(
+        table, network, test=0.2, valid=0.2, seed=content["best_seed"]
+    )
+    tested = np.asarray(problem.test.x)
+    rows = [int(np.abs(np.asarray(x, np.float32) - row).sum(1).argmin()) for row in tested]
+    run = next(run for run in content["runs"] if run["seed"] == content["best_seed"])
+    stated = run["arms"]["tuned"]["weights_test_error"]
+    assert wrong[rows].mean() == pytest.approx(stated, abs=1e-6)
+    assert standard.mean.shape == (13,)
+
+
+def test_the_hyperparameters_can_be_used_again(data, finished, tmp_path):
+    start = finished / "hyperparameters.json"
+    out = tmp_path / "given"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--from", str(start), *SMALL]
+    assert main([*call, "--steps-outer", "0"]) == 0
+    arms = results(out)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", "given"]
+    best = results(finished)["best_seed"]
+    tuned = results(finished)["runs"][best]["arms"]["tuned"]
+    given = results(out)["runs"][best]["arms"]["given"]
+    assert given["test_loss"] == pytest.approx(tuned["test_loss"], rel=1e-4)
+    assert not (out / "progress.png").exists()
+
+
+def test_regression_from_parquet_without_searches(data, tmp_path, capsys):
+    out = tmp_path / "diabetes"
+    call = ["tune", str(data / "diabetes.parquet"), "--no-searches", "--out", str(out), *SMALL]
+    assert main(call) == 0
+    arms = results(out)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", "tuned"]
+    spread = load_diabetes().target.std()
+    assert 0.5 * spread < arms["tuned"]["test_error"] < 1.5 * spread
+    assert "test RMSE" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_resumes_with_the_same_result(data, finished, tmp_path, monkeypatch):
+    out = tmp_path / "wine"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]
+    search, seen = module._search, []
+
+    def interrupted(job, name, budget):
+        seen.append(name)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return search(job, name, budget)
+
+    monkeypatch.setattr(module, "_search", interrupted)
+    assert main(call) == 130
+    assert [path.name for path in out.iterdir()] == [".work"]
+    assert main([*call, "--resume"]) == 0
+    assert len(seen) == 9
+    assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+    name = "hyperparameters.json"
+    assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_killed_run_resumes_with_the_same_result(data, finished, tmp_path):
+    out = tmp_path / "wine"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hindgrad.cli", *call], stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (out / ".work/seed-0/tuned.json").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (out / "results.json").exists()
+    assert main([*call, "--resume"]) == 0
+    assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_overwriting_keeps_the_old_results_until_the_new_are_there(data, finished, tmp_path, monkeypatch):
+    out = tmp_path / "wine"
+    shutil.copytree(finished, out)
+    (out / "mine.txt").write_text("mine")
+
+    def interrupted(job, name, budget):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_search", interrupted)
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--overwrite", *SMALL]
+    assert main(call) == 130
+    assert results(out) == results(finished)
+    monkeypatch.undo()
+    assert main([*call, "--seed", "3", "--no-searches"]) == 0
+    assert [run["seed"] for run in results(out)["runs"]] == [3, 4]
+    assert (out / "mine.txt").read_text() == "mine"

@@ -114,7 +114,7 @@ def test_another_call_is_not_resumed(elsewhere, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tune, "_seed", interrupted)
-    call = "tune good.csv --out new --batch 8".split()
+    call = ["tune", "good.csv", "--out", "new", "--batch", "8"]
     assert main(call) == 130
     said = capsys.readouterr().err
     again = "Interrupted; go on with: hindgrad tune good.csv --out new --batch 8 --resume"

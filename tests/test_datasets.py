@@ -68,7 +68,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def test_a_data_set_that_cannot_be_fetched_names_the_folder_variable(folder):
-    with pytest.raises(DataError, match="phoneme.npz .* name that folder in HINDGRAD_DATA"):
+    with pytest.raises(DataError, match=r"phoneme.npz .* name that folder in HINDGRAD_DATA"):
         load("phoneme")
 
 

@@ -63,9 +63,11 @@ def _parse(arguments: Sequence[str]) -> Tune | int:
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:
     """What the parser's box says: its first section, and the option that was perhaps meant."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in box.splitlines()]
-    inside = [line[1:-1].strip() for line in lines if line.startswith(("│", "|"))]
-    message = list(itertools.takewhile(lambda line: set(line) - set("─-"), inside))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    _title, *inside = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()] or [""]
+    is_rule = lambda line: not set(line) - set("─-")
+    message = list(itertools.dropwhile(is_rule, inside))
+    message = list(itertools.takewhile(lambda line: not is_rule(line), message))
     meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(inside))
     if meant:
         message.append(f"(perhaps {meant[1]})")

@@ -66,7 +66,7 @@ def load(name: str) -> Dataset:
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    x, y = map(np.asarray, load_digits(return_X_y=True))
     classes = tuple(str(digit) for digit in range(10))
     return Dataset("digits", x, y, classes, (8, 8), np.ones(len(y), bool))
 

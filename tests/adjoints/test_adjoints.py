@@ -179,7 +179,7 @@ def test_misuse(make, message):
 
 
 def test_budget_decides():
-    assert hg.Checkpointed(budget=1000).slots_for(steps=100, state_bytes=30) == 33
+    assert hg.Checkpointed(budget=1000).slots_for(steps=100, state_bytes=30) == 32
     assert hg.Checkpointed(budget=10).slots_for(steps=100, state_bytes=30) == 1
     assert hg.Checkpointed().slots_for(steps=100, state_bytes=30) == 100
     assert hg.Checkpointed().replays(steps=100, state_bytes=30) == 0

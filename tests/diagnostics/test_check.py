@@ -51,7 +51,7 @@ def test_undecided(capsys):
 def test_a_nan_hypergradient_disagrees(x64):
     """The root at zero: plain autodiff gives NaN where the function is flat."""
     result = hg.check(lambda h: jnp.where(h < 10, h, jnp.sqrt(h - h) + h), 3.0)
-    assert [d.verdict for d in result.directions] == ["disagrees"] * 3
+    assert [d.verdict for d in result.directions] == ["disagrees"]
     assert np.isfinite([d.difference for d in result.directions]).all()
 
 

@@ -127,7 +127,10 @@ def test_the_objective_scores_the_validation_rows_of_its_own_split(key):
 def test_a_regressions_error_is_in_the_targets_units(key):
     table = small_table(kind="regression")
     problem = draw(table, Network((3, 8, 1), "regression", 20, 16))
-    params = [{"w": jnp.zeros((3, 8)), "b": jnp.zeros(8)}, {"w": jnp.zeros((8, 1)), "b": jnp.zeros(1)}]
+    params = [
+        {"w": jnp.zeros((3, 8)), "b": jnp.zeros(8)},
+        {"w": jnp.zeros((8, 1)), "b": jnp.zeros(1)},
+    ]
     metrics = problem.metrics(params, key)
     assert float(metrics.valid_error) == pytest.approx(table.y.std(), rel=0.3)
     assert float(metrics.valid_loss) == pytest.approx(1.0, rel=0.6)

@@ -84,7 +84,9 @@ def test_the_first_trial_is_the_start(trained, key):
 def test_the_answer_is_chosen_on_the_draws_given(trained, key):
     found = run("random", key, budget=40)
     again = trained[-10:]
-    assert found.value == pytest.approx(min(np.mean([v for _, v in again[i : i + 5]]) for i in (0, 5)))
+    assert found.value == pytest.approx(
+        min(np.mean([v for _, v in again[i : i + 5]]) for i in (0, 5))
+    )
 
 
 def test_a_space_names_each_scalar_and_expands_to_all_windows():

@@ -176,7 +176,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file, and no built-in data set of that name"):
         read("flowrs.csv")
     (tmp_path / "table.xlsx").write_text("x")
-    with pytest.raises(DataError, match="not a .csv, .parquet or .npz file"):
+    with pytest.raises(DataError, match=r"not a .csv, .parquet or .npz file"):
         read(str(tmp_path / "table.xlsx"))
 
 

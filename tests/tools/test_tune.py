@@ -16,7 +16,7 @@ from hindgrad.cli import main
 from hindgrad.tools import tune as module
 from hindgrad.tools.outputs import FILES
 
-SMALL = "--hidden 6 --steps 10 --batch 16 --steps-outer 2 --seeds 2".split()
+SMALL = ["--hidden", "6", "--steps", "10", "--batch", "16", "--steps-outer", "2", "--seeds", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,7 @@ def test_the_saved_network_has_the_test_error_that_is_stated(data, finished):
 
     table = read(str(data / "wine.csv"))
     network = Network(tuple(content["sizes"]), "classification", 10, 16)
-    problem, standard = draw_problem(
-        table, network, test=0.2, valid=0.2, seed=content["best_seed"]
-    )
+    problem, standard = draw_problem(table, network, test=0.2, valid=0.2, seed=content["best_seed"])
     tested = np.asarray(problem.test.x)
     rows = [int(np.abs(np.asarray(x, np.float32) - row).sum(1).argmin()) for row in tested]
     run = next(run for run in content["runs"] if run["seed"] == content["best_seed"])
@@ -160,7 +158,9 @@ def test_a_killed_run_resumes_with_the_same_result(data, finished, tmp_path):
     assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
 
 
-def test_overwriting_keeps_the_old_results_until_the_new_are_there(data, finished, tmp_path, monkeypatch):
+def test_overwriting_keeps_the_old_results_until_the_new_are_there(
+    data, finished, tmp_path, monkeypatch
+):
     out = tmp_path / "wine"
     shutil.copytree(finished, out)
     (out / "mine.txt").write_text("mine")

@@ -53,7 +53,7 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path):
     out.mkdir()
     work.check(resume=False, overwrite=False)
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(ArgumentError, match="is not empty; .* --overwrite"):
+    with pytest.raises(ArgumentError, match=r"is not empty; .* --overwrite"):
         work.check(resume=False, overwrite=False)
     work.check(resume=False, overwrite=True)
     work.open({}, resume=False)

@@ -38,8 +38,10 @@ class Checkpointed(Adjoint):
 
     def slots_for(self, steps: int, state_bytes: int) -> int:
         """The number of slots used for a run of `steps` steps over a state of that size."""
-        slots = self.budget // max(state_bytes, 1) if self.slots is None else self.slots
-        return max(1, min(slots, steps))
+        if self.slots is not None:
+            return min(self.slots, steps)
+        fitting = self.budget // max(state_bytes, 1)
+        return steps if fitting >= steps else max(1, fitting - 1)  # one is the working state
 
     def replays(self, steps: int, state_bytes: int) -> int:
         """The number of steps run again on the way back, beyond the one of each pullback."""

@@ -77,7 +77,8 @@ def check(
     - `hyper`: where to check.
     - `key`: the run's randomness, the same throughout.
     - `adjoint`: the adjoint to check, for an `Objective`.
-    - `directions`: how many directions; each costs 14 runs.
+    - `directions`: how many directions (no more than there are numbers to change); each costs 14
+      runs.
     - `seed`: draws the directions.
     """
     if directions < 1:
@@ -91,6 +92,7 @@ def check(
     gradient = _gradient(tuned, fixed, objective, args, options)
     value = lambda tuned: _value(tuned, fixed, objective, args, options)
     found = []
+    directions = min(directions, trees.size(tuned))
     for direction_key in jax.random.split(jax.random.key(seed), directions):
         direction = _direction(tuned, direction_key)
         along = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
@@ -114,8 +116,7 @@ def _direction(tuned, key):
 
     def draw(leaf: Float[Array, "..."], key):
         size = jnp.sqrt(jnp.mean(jnp.square(leaf)))
-        signs = jax.random.rademacher(key, leaf.shape, leaf.dtype)
-        return signs * jnp.where(size > 0, size, 1)
+        return jax.random.normal(key, leaf.shape, leaf.dtype) * jnp.where(size > 0, size, 1)
 
     return jax.tree.unflatten(structure, [draw(*pair) for pair in zip(leaves, keys, strict=True)])
 

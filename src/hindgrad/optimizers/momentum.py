@@ -90,6 +90,9 @@ class Nesterov(Convention):
 class Momentum(Optimizer):
     """Gradient descent with momentum.
 
+    The default convention, `Damped`, averages the gradients; the usual libraries' is `HeavyBall`,
+    which sums them: for the same steps there, a rate that is (1 − decay) times as large.
+
     **Arguments:**
 
     - `rate`: the learning rate α, in units of parameter per unit of velocity.

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hindgrad.report.tables import Arm
@@ -193,7 +195,7 @@ def draw_outcome(ax: Axes, arms: Sequence[Arm], metric: str) -> None:
         ax.plot(values[:, seed], rows, color=FAINT, linewidth=1, zorder=1)
     for arm, row in zip(arms, rows, strict=True):
         c = color(arm.name)
-        ax.scatter(arm.values[metric], np.full(len(arm.values[metric]), row), color=c, s=22, zorder=2)
+        ax.plot(arm.values[metric], [row] * values.shape[1], "o", color=c, markersize=5, zorder=2)
         mean = arm.mean(metric)
         if np.isfinite(mean):
             ax.plot([mean, mean], [row - 0.25, row + 0.25], color=c, linewidth=3, zorder=3)
@@ -212,9 +214,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-    return figure
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -245,7 +245,7 @@ def _log_y(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _tidy(ax: Axes, grid: str = "both") -> None:
+def _tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -158,9 +158,7 @@ def _error_name(results: Results) -> str:
 
 def _hyper_file(results: Results) -> dict[str, Any]:
     runs, best = results["runs"], results["best_seed"]
-    units = {
-        run["seed"]: to_units(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs
-    }
+    units = {run["seed"]: to_units(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
     return {
         "format": FORMAT,
         "about": "rate and decay: a row for each equal part of the training, a column for each "
@@ -204,9 +202,7 @@ def _curve_pair(curve: Mapping[str, Any]) -> tuple[Curve, Curve]:
 
 def _tuned(results: Results) -> Tuned:
     runs, best = results["runs"], results["best_seed"]
-    hypers = {
-        run["seed"]: _arrays(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs
-    }
+    hypers = {run["seed"]: _arrays(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
     others = [hyper for seed, hyper in hypers.items() if seed != best]
     before = _arrays(defaults(len(results["sizes"]) - 1))
     return Tuned(hypers[best], others, before, results["call"]["steps"])

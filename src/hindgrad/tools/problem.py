@@ -16,7 +16,7 @@ WINDOWS = 10
 """Rate and decay are constant within each of so many equal parts of the training."""
 
 CLIP = 10.0
-"""Standardised features are clipped here, so that a feature that is hardly ever on cannot blow up."""
+"""Standardised features are clipped here: a feature that is hardly ever on would blow up."""
 
 Hyper = dict[str, Float[Array, " layers"] | Float[Array, "windows layers"]]
 """Log rate and logit decay for each window and layer, log weight decay and log initial scale for

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optuna
 from jaxtyping import PRNGKeyArray
+from optuna.distributions import BaseDistribution, FloatDistribution
 
 from hindgrad.tools.problem import WINDOWS, Hyper, Problem
 from hindgrad.tools.trials import mean_valid_loss, trials
@@ -93,7 +94,7 @@ def search(
     budget: int,
     draws: Sequence[PRNGKeyArray],
     key: PRNGKeyArray,
-    advance: Callable[[int], None] = lambda trainings: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Found:
     """Searches with a budget of `budget` trainings.
 
@@ -103,9 +104,8 @@ def search(
     """
     study = _study(sampler, int(jax.random.randint(key, (), 0, 2**31 - 1)))
     study.enqueue_trial(space.point(start))
-    distributions = {
-        name: optuna.distributions.FloatDistribution(*limits)
-        for name, limits in space.names.items()
+    distributions: dict[str, BaseDistribution] = {
+        name: FloatDistribution(*limits) for name, limits in space.names.items()
     }
     finalists = min(FINALISTS, max(budget // 4, 0) // len(draws))
     explore = budget - finalists * len(draws)

@@ -204,10 +204,9 @@ def _find_label(path: Path, columns: list[str], label: str | None) -> str:
 
 
 def _check_missing(path: Path, frame: pd.DataFrame) -> None:
-    missing = frame.isna().sum()
-    missing = missing[missing > 0]
-    if len(missing):
-        counts = [f"{column} ({count})" for column, count in missing.items()]
+    missing = frame.isna().to_numpy().sum(axis=0)
+    if missing.any():
+        counts = _counted(frame, missing)
         raise DataError(
             f"{path}: missing values in {_list(counts)}; fill them in, or leave those rows out, "
             "or --drop the columns."
@@ -215,7 +214,7 @@ def _check_missing(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
-    text = [c for c in frame.columns if not _is_number(frame[c])]
+    text = [str(name) for name, column in frame.items() if not _is_number(column)]
     if text:
         raise DataError(
             f"{path}: columns that are not numbers: {_names(text)}; encode them as numbers or "
@@ -224,12 +223,8 @@ def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
     values = frame.to_numpy(np.float64)
     bad = ~(np.abs(values) < np.finfo(np.float32).max)
     if bad.any():
-        counts = [
-            f"{column} ({count})"
-            for column, count in zip(frame.columns, bad.sum(0), strict=True)
-            if count
-        ]
-        raise DataError(f"{path}: infinite or too large values in {_list(counts)}; mend or --drop.")
+        counts = _list(_counted(frame, bad.sum(axis=0)))
+        raise DataError(f"{path}: infinite or too large values in {counts}; mend or --drop.")
     return values.astype(np.float32)
 
 
@@ -239,7 +234,7 @@ def _labels(path: Path, column: pd.Series, task: Task) -> tuple[np.ndarray, Kind
         raise DataError(f"{path}: infinite or too large values in the label '{column.name}'.")
     if task == "auto":
         values = column.unique()
-        few = number and len(values) <= FEW and bool(np.all(np.mod(values, 1) == 0))
+        few = number and len(values) <= FEW and bool(np.all(np.mod(np.asarray(values), 1) == 0))
         task = "classification" if few or not number else "regression"
     if task == "classification":
         values, codes = np.unique(column.to_numpy(), return_inverse=True)
@@ -296,6 +291,12 @@ def _check_labels(table: Table) -> None:
 
 def _names(names: Sequence[str] | dict) -> str:
     return _list([f"'{name}'" for name in names])
+
+
+def _counted(frame: pd.DataFrame, counts: np.ndarray) -> list[str]:
+    """The columns whose count is not zero, with it."""
+    pairs = zip(frame.columns, counts, strict=True)
+    return [f"{column} ({count})" for column, count in pairs if count]
 
 
 def _list(items: Sequence[str], limit: int = 8) -> str:

@@ -40,7 +40,8 @@ def trials(problem: Problem, hypers: Sequence[Hyper], keys: Sequence[PRNGKeyArra
             return list(threads.map(lambda hyper, key: _one(problem, hyper, key), hypers, keys))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
     results = _vmapped(problem, stacked, jnp.stack(list(keys)))
-    return [Trial(*jax.tree.map(lambda leaf: leaf[i], results)) for i in range(len(keys))]
+    take = lambda i: jax.tree.map(lambda leaf: leaf[i], results)
+    return [Trial(*take(i)) for i in range(len(keys))]
 
 
 def mean_valid_loss(problem: Problem, hyper: Hyper, keys: Sequence[PRNGKeyArray]) -> float:

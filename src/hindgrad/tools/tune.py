@@ -1,4 +1,4 @@
-"""`hindgrad tune`: whole tunings over several seeds, beside the searches, and what comes of them."""
+"""`hindgrad tune`: whole tunings over several seeds, beside the searches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def run(settings: Tune, console: Console) -> None:
     results = work.finished() if settings.resume else None
     if results is not None:
         check_same_call(results["call"], call)
-        console.print(f"The run in {settings.out} is finished.")
+        console.print(f"The run in {settings.out} is finished.", soft_wrap=True)
     else:
         work.open(call, resume=settings.resume)
         results = _results(settings, call, table, network, start, work)
@@ -192,6 +192,7 @@ def _tune(job: _Job) -> dict[str, Any]:
             steps=job.steps_outer,
             key=key,
             choose=choose,
+            average=1 / 3,
             patience=None,
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
             progress=job.progress.shown,

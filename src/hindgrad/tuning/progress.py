@@ -27,7 +27,7 @@ class Progress:
 
     def show(self, record, best: float) -> None:
         """Brings the line up to date; an undone step gets a line of its own."""
-        if record.status != "accepted":
+        if record.status != "accepted" and not self._bar.disable:
             self._bar.console.print(
                 f"step {record.step}: {record.value:.4g} is {record.status}; undone, rate halved"
             )

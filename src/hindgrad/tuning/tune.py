@@ -252,8 +252,8 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
         message += (
-            f" {undone} of the steps led to NaN or to a far worse value and were undone; the "
-            f"rate was scaled down by {1 / state.scale:g}."
+            f" Steps undone, as they led to NaN or to a far worse value: {undone}; the rate was "
+            f"scaled down by {1 / state.scale:g}."
         )
     if state.scale < SMALLEST_SCALE:
         message += " It ended there: no smaller step helped."

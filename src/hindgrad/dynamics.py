@@ -174,7 +174,8 @@ class GradientTraining(Dynamics):
             trees.zeros_where_none(params, d_params)
         )
         d_coefficients = trees.add(d_coefficients, d_coefficients_move)
-        kept, d_now = eqx.partition(d_coefficients, self._is_kept(wanted))
+        keep, now = self._destinations(wanted)
+        kept, d_now = eqx.filter(d_coefficients, keep), eqx.filter(d_coefficients, now)
         share = trees.add(d_sources, curvature[1], self._pull_now(wanted, d_now, t))
         faults = jnp.int32(0) if self.fault is None else self.fault(grads, d_grads)
         return Pulled((d_params, trees.add(d_memory, d_memory_move)), (share, faults), kept)
@@ -189,12 +190,22 @@ class GradientTraining(Dynamics):
             return sources, initial
         return eqx.error_if((sources, initial), faults > 0, self.fault_message)
 
-    def _is_kept(self, wanted):
+    def _destinations(self, wanted):
         """Which coefficients' cotangents are kept for every step and pulled back together at
-        the end: a schedule `hyper["rate"][t]` would otherwise add T zeros to a sum T times."""
-        limit = max(STACK_LIMIT, trees.size(eqx.filter(self, wanted)))
-        coefficients = eqx.filter_eval_shape(self.coefficients, self.hyper, self.start)
-        return jax.tree.map(lambda c: self.steps * c.size <= limit, coefficients)
+        the end, and which are pulled back at once. A schedule `hyper["rate"][t]` pulled back at
+        once would add T zeros to a sum T times. Those that depend on no source are neither: the
+        derivative of a constant decay would cost the gradient's last products."""
+        sources, rest = eqx.partition(self, wanted)
+        limit = max(STACK_LIMIT, trees.size(sources))
+
+        def coefficients(sources):
+            whole = eqx.combine(sources, rest)
+            return whole.coefficients(whole.hyper, self.start)
+
+        struct, depends = trees.dependence(coefficients, sources)
+        small = jax.tree.map(lambda c: self.steps * c.size <= limit, struct)
+        keep = jax.tree.map(lambda d, s: d and s, depends, small)
+        return keep, jax.tree.map(lambda d, s: d and not s, depends, small)
 
     def _pull_now(self, wanted, cotangent, t):
         """Pulls coefficients' cotangents at step t back to the sources."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -65,3 +66,19 @@ class Closed(eqx.Module):
 def close(function: Callable, *args: Any) -> Closed:
     """The same function, for arguments like `args` (arrays or their structs)."""
     return Closed(eqx.filter_closure_convert(function, *args))
+
+
+def dependence(function: Callable, *args: Any) -> tuple[PyTree, PyTree]:
+    """The structs of the arrays in `function(*args)`, and for each of them whether it depends on
+    an array in `args`."""
+    closed, struct, _ = eqx.filter_make_jaxpr(function)(*args)
+    reached = set(closed.jaxpr.invars)
+    for equation in closed.jaxpr.eqns:
+        if any(_is_in(v, reached) for v in equation.invars):
+            reached.update(equation.outvars)
+    depends = [_is_in(v, reached) for v in closed.jaxpr.outvars]
+    return struct, jax.tree.unflatten(jax.tree.structure(struct), depends)
+
+
+def _is_in(variable, variables):
+    return not isinstance(variable, jax.extend.core.Literal) and variable in variables

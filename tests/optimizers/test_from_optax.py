@@ -72,3 +72,12 @@ def test_integer_state_goes_on(key):
     first = training(params, hyper, steps=4)
     rest = training(first.params, hyper, state=first.state, start=4, steps=6)
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, whole.params, rest.params)))
+
+
+def test_odd_leaves_in_hyper(key):
+    """The whole of `hyper` reaches the function: strings, integers, None and keys too."""
+    params = problems.init(key)
+    hyper = {"rate": 0.1, "log_l2": -6.0, "name": "sgd", "n": 2, "none": None, "key": key}
+    training = problems.training(hg.from_optax(lambda h: getattr(optax, h["name"])(h["rate"])), 3)
+    score = lambda rate: problems.valid(training(params, {**hyper, "rate": rate}).params)
+    assert jax.grad(score)(0.1) != 0

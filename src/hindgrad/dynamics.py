@@ -228,7 +228,8 @@ class GradientTraining(Dynamics):
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:
     def coefficients(sources):
         whole = eqx.combine(sources, rest)
-        values = evaluate(lambda t: whole.coefficients(whole.hyper, t))
+        at = lambda t: eqx.filter(whole.coefficients(whole.hyper, t), eqx.is_inexact_array)
+        values = evaluate(at)
         return jax.tree.map(
             lambda value, c: None if c is None else value,
             values,

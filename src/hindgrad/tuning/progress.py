@@ -29,7 +29,8 @@ class Progress:
         """Brings the line up to date; an undone step gets a line of its own."""
         if record.status != "accepted" and not self._bar.disable:
             self._bar.console.print(
-                f"step {record.step}: {record.value:.4g} is {record.status}; undone, rate halved"
+                f"step {record.step}: {record.value:.4g} is {record.status}; "
+                "turned back, rate halved"
             )
         self._bar.update(
             self._task,

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 SECONDS_BETWEEN_SAVES = 5.0
 """The steps since the last save are quickly taken again, and come out the same."""
 
-Status = Literal["accepted", "not finite", "worse by far"]
+Status = Literal["accepted", "not finite", "worse by far", "worse for long"]
 
 
 class Record(NamedTuple):
@@ -47,11 +47,18 @@ class State(NamedTuple):
     """The sum of the iterates to be averaged."""
     accepted: list[Point]
     """The latest accepted points, to turn back to."""
+    refuge: Point
+    """A point from the best stretch so far, to turn back to from a long decline."""
+    refuge_values: list[float]
+    """The values of that stretch; empty as long as there is none."""
     best_value: float
     summed: int
     """How many iterates `total` is the sum of."""
     scale: float
     history: list[Record]
+
+
+NUMBERS = ("refuge_values", "best_value", "summed", "scale")
 
 
 class Store:
@@ -85,9 +92,9 @@ class Store:
         leaves = [jnp.asarray(saved[name]) for name in sorted(saved)]
         arrays = jax.tree.unflatten(structure, leaves)
         history = [Record(*record) for record in notes["history"]]
-        hyper, best, total, accepted = arrays
-        numbers = {name: notes[name] for name in ("best_value", "summed", "scale")}
-        return State(hyper, best, total, accepted, **numbers, history=history)
+        hyper, best, total, accepted, refuge = arrays
+        numbers = {name: notes[name] for name in NUMBERS}
+        return State(hyper, best, total, accepted, refuge, **numbers, history=history)
 
     def save(self, state: State, *, now: bool) -> None:
         """Saves the state; unless `now`, only if the last save is some seconds old."""
@@ -96,13 +103,8 @@ class Store:
         step, recently = len(state.history), time.monotonic() - self._saved < SECONDS_BETWEEN_SAVES
         if (recently and not now) or step == self._manager.latest_step():
             return
-        notes = {
-            "accepted": len(state.accepted),
-            "best_value": state.best_value,
-            "summed": state.summed,
-            "scale": state.scale,
-            "history": state.history,
-        }
+        notes: dict[str, Any] = {name: getattr(state, name) for name in NUMBERS}
+        notes |= {"accepted": len(state.accepted), "history": state.history}
         self._manager.save(
             step,
             args=self._args.Composite(
@@ -119,7 +121,7 @@ class Store:
 
 
 def _trees(state):
-    return state.hyper, state.best, state.total, state.accepted
+    return state.hyper, state.best, state.total, state.accepted, state.refuge
 
 
 def _arrays(state):

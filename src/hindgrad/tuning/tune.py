@@ -21,6 +21,9 @@ FAR = 3.0
 and this many times the median's size."""
 RECENT = 5
 """How many accepted steps count as recent; also how far back a tuning can turn."""
+DECLINE = 0.25
+"""Values are worse for long if all the recent ones exceed all those of the best stretch, and their
+median exceeds its median by this share of its size."""
 SMALLEST_SCALE = 2.0**-10
 """Tuning gives up when its steps have been scaled down below this."""
 HELD_OUT_DRAWS = 5
@@ -58,7 +61,9 @@ def tune(
         result = hg.tune(objective, hyper, optax.adam(0.05), steps=50)
 
     A step that leads to NaN, or to a value worse by far than the recent ones, is undone and the
-    rate halved; if that happens again, tuning turns back one accepted step further.
+    rate halved; if that happens again, tuning turns back one accepted step further. When the
+    values have become worse over a stretch of steps, as they do beyond the edge of chaos, it turns
+    back to the best stretch so far.
 
     With a `key` the objective is taken as random: outer step i uses `jax.random.fold_in(key, i)`.
     Drawing a fresh split, initialisation and batch order each time keeps many hyperparameters
@@ -140,7 +145,8 @@ class _Loop:
 
     def begin(self) -> State:
         zeros = jax.tree.map(jnp.zeros_like, self.start)
-        return State(self.start, self.start, zeros, [], np.inf, 0, 1.0, [])
+        point = self.point()
+        return State(self.start, self.start, zeros, [], point, [], np.inf, 0, 1.0, [])
 
     def point(self) -> Point:
         """What an accepted point looks like."""
@@ -150,8 +156,11 @@ class _Loop:
         """Evaluates the state's hyperparameters, and makes the next ones."""
         value, grads, norm = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step))
         value, norm = float(value), float(norm)
-        status = _judge(value, norm, state.history)
+        recent = _recent(state.history)
+        status = _judge(value, norm, recent, state.refuge_values)
         history = [*state.history, Record(step, value, norm, state.scale, status)]
+        if status == "worse for long":
+            return self._take_refuge(state, history)
         if status != "accepted":
             return self._turn_back(state, history)
         memory = state.accepted[-1].memory if state.accepted else self.optimizer.init(state.hyper)
@@ -159,6 +168,9 @@ class _Loop:
         accepted = [*state.accepted, Point(state.hyper, updates, memory)][-RECENT:]
         if value < state.best_value:
             state = state._replace(best=state.hyper, best_value=value)
+        window = [*recent, value][-RECENT:]
+        if len(window) == RECENT and _is_lower(window, state.refuge_values):
+            state = state._replace(refuge=accepted[len(accepted) // 2], refuge_values=window)
         if step >= self.steps * (1 - self.average):
             total = trees.add(state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
@@ -177,6 +189,17 @@ class _Loop:
         scale = state.scale / 2
         hyper = self._move(accepted[-1], scale)
         return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
+
+    def _take_refuge(self, state, history):
+        scale, zeros = state.scale / 2, jax.tree.map(jnp.zeros_like, state.total)
+        return state._replace(
+            hyper=self._move(state.refuge, scale),
+            scale=scale,
+            accepted=[state.refuge],
+            total=zeros,
+            summed=0,
+            history=history,
+        )
 
     def _move(self, point, scale):
         moved = jax.tree.map(lambda h, u: h + scale * u, point.hyper, point.updates)
@@ -219,14 +242,35 @@ def _update(optimizer, grads, memory, hyper):
     return optimizer.update(grads, memory, hyper)
 
 
-def _judge(value, norm, history) -> Status:
+def _recent(history):
+    """The latest accepted values, since the tuning last took refuge."""
+    values = []
+    for record in history:
+        if record.status == "worse for long":
+            values = []
+        elif record.status == "accepted":
+            values.append(record.value)
+    return values[-RECENT:]
+
+
+def _is_lower(values, others):
+    return not others or np.median(values) < np.median(others)
+
+
+def _judge(value, norm, recent, refuge_values) -> Status:
     if not (np.isfinite(value) and np.isfinite(norm)):
         return "not finite"
-    recent = [r.value for r in history if r.status == "accepted"][-RECENT:]
     if not recent:
         return "accepted"
     median, spread = np.median(recent), np.max(recent) - np.min(recent)
-    return "worse by far" if value - median > FAR * max(abs(median), spread) else "accepted"
+    if value - median > FAR * max(abs(median), spread):
+        return "worse by far"
+    window = [*recent, value][-RECENT:]
+    if len(window) < RECENT or not refuge_values or min(window) <= max(refuge_values):
+        return "accepted"
+    size = abs(np.median(refuge_values))
+    declined = np.median(window) - np.median(refuge_values) > DECLINE * size
+    return "worse for long" if declined else "accepted"
 
 
 def _is_plateau(history, patience):
@@ -252,8 +296,8 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
         message += (
-            f" Steps undone, as they led to NaN or to a far worse value: {undone}; the rate was "
-            f"scaled down by {1 / state.scale:g}."
+            f" Times it turned back, from NaN or from worse values: {undone}; the rate was scaled "
+            f"down by {1 / state.scale:g}."
         )
     if state.scale < SMALLEST_SCALE:
         message += " It ended there: no smaller step helped."

@@ -70,7 +70,7 @@ def test_turns_back_from_a_cliff():
     assert statuses.count("accepted") > 10
     assert result.hyper == pytest.approx(2.4, abs=1e-3)
     assert "turned back" in result.message
-    assert "scaled down by 2" in result.message
+    assert "smallest rate was 0.5" in result.message
 
 
 def test_turns_back_from_chaos():

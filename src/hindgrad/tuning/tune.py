@@ -24,6 +24,8 @@ RECENT = 5
 DECLINE = 0.25
 """Values are worse for long if all the recent ones exceed all those of the best stretch, and their
 median exceeds its median by this share of its size."""
+RECOVERY = 2.0 ** (1 / RECENT)
+"""By how much a halved rate grows with each accepted step, until it is whole again."""
 SMALLEST_SCALE = 2.0**-10
 """Tuning gives up when its steps have been scaled down below this."""
 HELD_OUT_DRAWS = 5
@@ -63,7 +65,7 @@ def tune(
     A step that leads to NaN, or to a value worse by far than the recent ones, is undone and the
     rate halved; if that happens again, tuning turns back one accepted step further. When the
     values have become worse over a stretch of steps, as they do beyond the edge of chaos, it turns
-    back to the best stretch so far.
+    back to the best stretch so far. The rate recovers over the following steps.
 
     With a `key` the objective is taken as random: outer step i uses `jax.random.fold_in(key, i)`.
     Drawing a fresh split, initialisation and batch order each time keeps many hyperparameters
@@ -174,8 +176,9 @@ class _Loop:
         if step >= self.steps * (1 - self.average):
             total = trees.add(state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
-        hyper = self._move(accepted[-1], state.scale)
-        return state._replace(hyper=hyper, accepted=accepted, history=history)
+        scale = min(1.0, state.scale * RECOVERY)
+        hyper = self._move(accepted[-1], scale)
+        return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
 
     def _turn_back(self, state, history):
         if not state.accepted:
@@ -296,8 +299,8 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
         message += (
-            f" Times it turned back, from NaN or from worse values: {undone}; the rate was scaled "
-            f"down by {1 / state.scale:g}."
+            f" Times it turned back, from NaN or from worse values: {undone}; the smallest rate was "
+            f"{min(r.scale for r in state.history):.2g} of the optimizer's."
         )
     if state.scale < SMALLEST_SCALE:
         message += " It ended there: no smaller step helped."

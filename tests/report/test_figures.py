@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 
 def arms(names=("defaults", "random, global", "TPE, per layer", "tuned")):
     return [
-        Arm(name, 100, {metric: RNG.uniform(0.1, 1, 5) for metric in METRICS}) for name in names
+        Arm(name, [100] * 5, {metric: RNG.uniform(0.1, 1, 5) for metric in METRICS})
+        for name in names
     ]
 
 

@@ -58,9 +58,7 @@ def curves_figure(curves: Mapping[str, tuple[Curve, Curve]], loss: str) -> Figur
     axes = figure.subplots(1, 2, sharey=True)
     for ax, part, title in zip(axes, (0, 1), ("training rows", "validation rows"), strict=True):
         draw_curves(ax, {name: pair[part] for name, pair in curves.items()})
-        ax.set_title(title, loc="left")
-    axes[0].set_ylabel(loss)
-    axes[1].legend(frameon=False)
+        _head(ax, f"{loss} on the {title}")
     return figure
 
 
@@ -70,7 +68,6 @@ def schedules_figure(tuned: Tuned) -> Figure:
     axes = figure.subplots(1, 4, width_ratios=(3, 3, 1.3, 1.3))
     draw_schedule(axes[0], tuned, "rate")
     draw_schedule(axes[1], tuned, "decay")
-    _legend(axes[1])
     draw_layers(axes[2], tuned, "weight_decay", "weight decay")
     draw_layers(axes[3], tuned, "scale", "initial scale")
     return figure
@@ -83,8 +80,7 @@ def progress_figure(
     figure = _figure(8.4, 4.6)
     ax = figure.subplots()
     draw_progress(ax, progress, answers, default)
-    _legend(ax)
-    ax.set_ylabel(f"validation {loss}")
+    _head(ax, f"validation {loss} while tuning")
     return figure
 
 
@@ -105,17 +101,14 @@ def overview_figure(
     if progress:
         defaults = next(arm for arm in arms if arm.name == "defaults")
         draw_progress(axes[0, 0], progress, answers, defaults.mean("valid_loss"))
-        axes[0, 0].set_title(f"tuning: validation {loss}", loc="left")
+        _head(axes[0, 0], f"tuning: validation {loss}")
     else:
         draw_schedule(axes[0, 0], tuned, "decay")
-    _legend(axes[0, 0])
     draw_outcome(axes[0, 1], arms, "test_loss")
-    axes[0, 1].set_title(f"outcome: test {loss}, seed by seed", loc="left")
+    _head(axes[0, 1], f"outcome: test {loss}, seed by seed", legend=False)
     draw_schedule(axes[1, 0], tuned, "rate")
-    _legend(axes[1, 0])
     draw_curves(axes[1, 1], {name: pair[1] for name, pair in curves.items()})
-    axes[1, 1].set_title(f"training: validation {loss}", loc="left")
-    axes[1, 1].legend(frameon=False)
+    _head(axes[1, 1], f"training: validation {loss}")
     return figure
 
 
@@ -147,9 +140,7 @@ def draw_schedule(ax: Axes, tuned: Tuned, name: str) -> None:
     )
     if name == "rate":
         _log_y(ax)
-        ax.set_title("learned rate", loc="left")
-    else:
-        ax.set_title("learned momentum decay", loc="left")
+    _head(ax, {"rate": "learned rate", "decay": "learned momentum decay"}[name])
     ax.set_xlabel("training step")
     _tidy(ax)
 
@@ -166,7 +157,7 @@ def draw_layers(ax: Axes, tuned: Tuned, name: str, title: str) -> None:
     ax.set_xlim(0.5, len(values) + 0.5)
     ax.set_xticks(x)
     ax.set_xlabel("layer")
-    ax.set_title(title, loc="left")
+    _head(ax, title, legend=False)
     _tidy(ax)
 
 
@@ -181,7 +172,7 @@ def draw_progress(
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
         ax.plot(*answers[name], "D", color=color(name), markersize=7, zorder=5, clip_on=False)
     _log_y(ax)
-    ax.set_xlabel("training gradients spent (diamonds: the answers, judged afresh)")
+    ax.set_xlabel("training gradients spent (diamonds: the answers)")
     ax.set_xlim(0, max(spent for spent, _ in answers.values()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     _tidy(ax)
@@ -223,24 +214,30 @@ def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def _legend(ax: Axes) -> None:
-    """A legend in one line above the axes, at the right of the title."""
+def _head(ax: Axes, title: str, *, legend: bool = True) -> None:
+    """A title, and under it room for the legend in one line above the axes."""
+    ax.set_title(title, loc="left", pad=20, fontsize=11.5, fontweight="bold", color=INK)
+    if not legend:
+        return
     ax.legend(
         frameon=False,
-        ncols=5,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
+        ncols=6,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 0.99),
         borderaxespad=0.1,
+        borderpad=0.2,
         fontsize=9,
         handlelength=1.4,
-        columnspacing=1.1,
+        columnspacing=1.2,
     )
 
 
 def _log_y(ax: Axes) -> None:
     """A logarithmic axis whose ticks read as plain numbers."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = ax.get_ylim()
+    narrow = high < 10 * low
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if narrow else (1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 

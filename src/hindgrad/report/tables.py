@@ -18,8 +18,8 @@ class Arm:
     """One way of choosing hyperparameters, and how it did on each seed."""
 
     name: str
-    evaluations: int
-    """How many training gradients it took for each seed."""
+    evaluations: Sequence[int]
+    """How many training gradients it took on each seed."""
     values: dict[str, np.ndarray]
     """For each of `METRICS`, one number for each seed."""
 
@@ -71,7 +71,7 @@ def headings(error: str) -> dict[str, str]:
 
 def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
     """The arms' means ± spreads, the best of each column in bold."""
-    table = _table(f"Mean ± standard deviation over {_count(seeds, 'seed')}, {_budget(arms)}")
+    table = _table(f"Mean ± standard deviation over {_count(seeds, 'seed')}; {_budget(arms)}")
     table.add_column("", no_wrap=True)
     for heading in headings(error).values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -99,12 +99,18 @@ def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _budget(arms: Sequence[Arm]) -> str:
-    budget = max(arm.evaluations for arm in arms)
-    return f"{budget:,} training gradients each but the defaults" if budget else "nothing tuned"
+    budget = max(max(arm.evaluations) for arm in arms)
+    return f"{budget:,} training gradients each" if budget else "nothing tuned"
 
 
 def _count(number: int, thing: str) -> str:
@@ -112,9 +118,9 @@ def _count(number: int, thing: str) -> str:
 
 
 def show(mean: float, spread: float) -> str:
-    """A mean with its spread, to four digits after the point or four figures."""
+    """A mean with its spread, four digits after the point, or one if it is large."""
     digits = 4 if abs(mean) < 10 else 1
-    tail = "" if np.isnan(spread) else f" ± {spread:.{digits}f}"
+    tail = "" if np.isnan(spread) else f" ±{spread:.{digits}f}".replace("±0.", "±.")
     return f"{mean:.{digits}f}{tail}"
 
 
@@ -134,7 +140,7 @@ def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
         for arm in arms:
             for i, seed in enumerate(seeds):
                 values = [arm.values[metric][i] for metric in METRICS]
-                writer.writerow([arm.name, seed, arm.evaluations, *values])
+                writer.writerow([arm.name, seed, arm.evaluations[i], *values])
 
 
 def write_markdown(
@@ -147,7 +153,7 @@ def write_markdown(
     lines += [_row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
     for arm in arms:
         cells = [show(arm.mean(metric), arm.spread(metric)) for metric in METRICS]
-        lines.append(_row([arm.name, *cells, f"{arm.evaluations:,}"]))
+        lines.append(_row([arm.name, *cells, f"{max(arm.evaluations):,}"]))
     if comparisons:
         lines += ["", _row(["difference from", "of", "mean [95 % interval]", "lower on"])]
         lines.append(_row(["---", "---", "---:", "---:"]))

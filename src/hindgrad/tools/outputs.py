@@ -149,7 +149,7 @@ def _arms(results: Results) -> tuple[list[Arm], list[Paired]]:
 
 def _arm(runs: Runs, name: str) -> Arm:
     values = {m: np.array([_number(run["arms"][name][m]) for run in runs]) for m in METRICS}
-    return Arm(name, runs[0]["arms"][name]["evaluations"], values)
+    return Arm(name, [run["arms"][name]["evaluations"] for run in runs], values)
 
 
 def _error_name(results: Results) -> str:
@@ -179,7 +179,9 @@ def _write_pictures(folder: Path, results: Results, arms: Sequence[Arm]) -> None
     tuned = _tuned(results)
     progress = _progress(results, [arm.name for arm in arms])
     answers = {
-        arm.name: (arm.evaluations, arm.mean("valid_loss")) for arm in arms if arm.name in progress
+        arm.name: (max(arm.evaluations), arm.mean("valid_loss"))
+        for arm in arms
+        if arm.name in progress
     }
     title = f"hindgrad tune: {data['name']}, {data['rows']:,} rows, {len(results['runs'])} seeds"
     overview = figures.overview_figure(
@@ -213,8 +215,8 @@ def _arrays(hyper) -> dict[str, np.ndarray]:
 
 
 def _progress(results: Results, names: Sequence[str]) -> dict[str, Curve]:
-    """Validation loss against training gradients: the tuning's is that of the current iterate on
-    a fresh draw; a search's that of the candidate it would answer with, judged on fresh draws."""
+    """Validation loss against training gradients: the tuning's is that of its latest iterates,
+    each on a fresh draw; a search's that of the candidate it would answer with, on fresh draws."""
     runs, steps = results["runs"], results["call"]["steps"]
     curves = {}
     for name in names:
@@ -225,9 +227,15 @@ def _progress(results: Results, names: Sequence[str]) -> dict[str, Curve]:
             curves[name] = Curve(grid * steps, np.array(values))
     if runs[0]["history"]:
         length = min(len(run["history"]) for run in runs)
-        values = np.array([run["history"][:length] for run in runs], float)
+        values = np.array([_smooth(run["history"][:length]) for run in runs])
         curves["tuned"] = Curve(4 * steps * np.arange(1, length + 1), values)
     return curves
+
+
+def _smooth(values: Sequence[float | None], width: int = 5) -> np.ndarray:
+    """Means over the latest few, since each is of one draw only."""
+    array = np.array(values, float)
+    return np.array([array[max(0, i - width + 1) : i + 1].mean() for i in range(len(array))])
 
 
 def _staircase(trace: Sequence[Sequence[Any]], grid: np.ndarray) -> np.ndarray:

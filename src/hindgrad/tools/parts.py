@@ -1,7 +1,9 @@
 """Schedules taken apart into what their elements share, for tuning."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import hindgrad as hg
@@ -11,19 +13,39 @@ Parts = dict[str, dict[str, Array]]
 """For each hyperparameter, parts whose sum it is."""
 
 
+LIMIT = 3.0
+"""A hypergradient of the log loss beyond this norm tells of chaotic training. Ordinary ones are
+about 0.5; near the edge of chaos they grow to thousands, and their direction means nothing."""
+
+
 class Together(eqx.Module):
-    """An objective as a function of parts.
+    """The logarithm of an objective, as a function of parts of its hyperparameters.
 
     Every element of a schedule is the sum of what all elements share, what its layer shares over
     the windows, what its window shares over the layers, and its own. One hypergradient says little
     of a single element, but much of what many share: so that is learned faster, and with less
     noise, than the elements would be one by one.
+
+    A hypergradient beyond `LIMIT` is made NaN, at which `hindgrad.tune` turns back.
     """
 
     objective: hg.Objective
 
     def __call__(self, parts: Parts, key: PRNGKeyArray) -> Float[Array, ""]:
-        return self.objective(together(parts), key)
+        return jnp.log(self.objective(together(_limited(parts)), key))
+
+
+@jax.custom_vjp
+def _limited(parts: Parts) -> Parts:
+    return parts
+
+
+def _pull_limited(_, cotangent):
+    norm = optax.tree.norm(cotangent)
+    return (jax.tree.map(lambda c: jnp.where(norm <= LIMIT, c, jnp.nan), cotangent),)
+
+
+_limited.defvjp(lambda parts: (parts, None), _pull_limited)
 
 
 def apart(hyper: Hyper) -> Parts:

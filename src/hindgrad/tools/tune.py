@@ -30,7 +30,10 @@ from hindgrad.tools.trials import (
 from hindgrad.tools.work import Work, check_same_call
 
 DRAWS = 5
-"""Fresh draws over which a choice is made, and others over which every arm is judged."""
+"""Fresh draws over which a choice is made."""
+
+JUDGES = 10
+"""Other fresh draws, over which every arm is judged in the end."""
 
 LOOKS = 3
 """Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
@@ -200,7 +203,7 @@ def _tune(job: _Job) -> dict[str, Any]:
     return {
         "hyper": dump_hyper(together(result.hyper)),
         "trainings": HYPERGRADIENT * len(result.history) + DRAWS * chooses,
-        "history": [_finite(record.value) for record in result.history],
+        "history": [_finite(np.exp(record.value)) for record in result.history],
         "how": result.message,
     }
 
@@ -239,8 +242,8 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
 
     def judge():
         job.progress.stage(f"seed {job.seed}: judging {name}")
-        keys = job.draws("judge", DRAWS)
-        results = trials(job.problem, [hyper] * DRAWS, keys)
+        keys = job.draws("judge", JUDGES)
+        results = trials(job.problem, [hyper] * JUDGES, keys)
         best = min(results, key=lambda trial: trial.valid_loss)
         _save_weights(job, name, best)
         means = Metrics(*np.mean([trial.metrics for trial in results], axis=0))
@@ -253,7 +256,7 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
         }
 
     judged = job.kept(f"{_file(name)}-judged", judge)
-    job.progress.done(DRAWS)
+    job.progress.done(JUDGES)
     return judged
 
 
@@ -269,7 +272,7 @@ def _save_weights(job: _Job, name: str, trial: Trial) -> None:
 def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dict[str, Any]:
     """Learning curves of the compared arms on one seed's judging draws."""
     job_key = jax.random.fold_in(jax.random.key(seed), 2)
-    keys = jax.random.split(job_key, DRAWS)[:LOOKS]
+    keys = jax.random.split(job_key, JUDGES)[:LOOKS]
     curves = {}
     for name in names:
         hyper = load_hyper(run["arms"][name]["hyper"])
@@ -285,7 +288,7 @@ def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dic
 def _total(settings: Tune, searches: int) -> int:
     """The whole work, in trainings."""
     tuning = _tune_cost(settings.steps_outer) if settings.steps_outer else 0
-    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * DRAWS)
+    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES)
 
 
 def _tune_cost(steps_outer: int) -> int:

@@ -299,8 +299,8 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
         message += (
-            f" Times it turned back, from NaN or from worse values: {undone}; the smallest rate was "
-            f"{min(r.scale for r in state.history):.2g} of the optimizer's."
+            f" Times it turned back, from NaN or from worse values: {undone}; the smallest rate "
+            f"was {min(r.scale for r in state.history):.2g} of the optimizer's."
         )
     if state.scale < SMALLEST_SCALE:
         message += " It ended there: no smaller step helped."

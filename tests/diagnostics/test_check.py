@@ -56,9 +56,12 @@ def test_a_nan_hypergradient_disagrees(x64):
 
 
 def test_key_and_directions():
-    result = hg.check(lambda h, key: h * jax.random.normal(key), 2.0, key=3, directions=2)
-    assert len(result.directions) == 2
-    assert result.ok
+    """As many directions as asked for, but no more than there are numbers to change."""
+    product = lambda h, key: jnp.prod(h) * jax.random.normal(key)
+    for numbers, directions in ((2, 2), (1, 1)):
+        result = hg.check(product, jnp.full(numbers, 2.0), key=3, directions=2)
+        assert len(result.directions) == directions
+        assert result.ok
 
 
 def test_a_second_check_compiles_nothing():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from hindgrad import trees
+from hindgrad.optimizers.moves import MovingOptimizer
 
 STACK_LIMIT = 2**20
 """A coefficient's cotangents are kept step by step if they are fewer than this over the run."""
@@ -23,6 +24,15 @@ class Pulled(NamedTuple):
     state: PyTree
     share: PyTree
     kept: PyTree
+
+
+class Gradient(NamedTuple):
+    """A step's loss, its gradient with respect to (params, sources), and the derivative of that
+    along a change of the params."""
+
+    loss: Array
+    values: PyTree
+    tangent: Callable[[PyTree], PyTree]
 
 
 class Dynamics(eqx.Module):
@@ -100,7 +110,8 @@ class GradientTraining(Dynamics):
     about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form).
 
     `coefficients(hyper, t)` is what the optimizer takes from the hyperparameters at step t;
-    `move` gives the point where the gradient is taken; `update` the state after.
+    `move` gives the point where the gradient is taken; `update` the state after. `optimizer` is
+    the one that they come from, if its step can be written as moves.
     """
 
     loss: Callable
@@ -110,6 +121,7 @@ class GradientTraining(Dynamics):
     update: Callable
     fault: Callable | None
     fault_message: str = eqx.field(static=True)
+    optimizer: MovingOptimizer | None
     hyper: PyTree
     start: Int[Array, ""]
     steps: int = eqx.field(static=True)
@@ -129,6 +141,7 @@ class GradientTraining(Dynamics):
             update=close(self.update, params, memory, params, coefficients),
             fault=self.fault,
             fault_message=self.fault_message,
+            optimizer=self.optimizer,
             hyper=self.hyper,
             start=self.start,
             steps=self.steps,
@@ -143,6 +156,36 @@ class GradientTraining(Dynamics):
         return self.update(grads, memory, params, coefficients), loss
 
     def pullback(self, wanted, state, k, cotangent):
+        t = self.start + k
+        params = self.move(*state, self.coefficients(self.hyper, t))
+        return self.pull(wanted, state, k, cotangent, self.gradient(wanted, params, t))
+
+    def gradient(self, wanted: PyTree, params: PyTree, t: Int[Array, ""]) -> Gradient:
+        """The gradient at `params`, the point where step `t` takes it."""
+        sources, rest = eqx.partition(self, wanted)
+
+        def loss(params, sources):
+            whole = eqx.combine(sources, rest)
+            return whole.loss(params, whole.hyper, whole.batches(t))
+
+        def gradients(params):
+            value, values = jax.value_and_grad(loss, argnums=(0, 1))(params, sources)
+            return values, value
+
+        values, tangent, value = jax.linearize(gradients, params, has_aux=True)
+        return Gradient(value, values, tangent)
+
+    def pull(
+        self,
+        wanted: PyTree,
+        state: PyTree,
+        k: Int[Array, ""],
+        cotangent: PyTree,
+        gradient: Gradient,
+        applied: Callable[[PyTree], PyTree] | None = None,
+    ) -> Pulled:
+        """The pullback with the gradient at hand; `applied` turns the optimizer's decays into
+        those that were really applied."""
         after, output = cotangent
         params, memory = state
         t = self.start + k
@@ -150,25 +193,21 @@ class GradientTraining(Dynamics):
         coefficients = self.coefficients(self.hyper, t)
         params, pull_move = eqx.filter_vjp(self.move, params, memory, coefficients)
 
-        def loss(params, sources):
-            whole = eqx.combine(sources, rest)
-            return whole.loss(params, whole.hyper, whole.batches(t))
-
-        gradients, tangent = jax.linearize(
-            lambda params: jax.grad(loss, argnums=(0, 1))(params, sources), params
-        )
-        grads = gradients[0]
-
         def update(sources, grads, memory, params, coefficients):
-            return eqx.combine(sources, rest).update(grads, memory, params, coefficients)
+            whole = eqx.combine(sources, rest)
+            if applied is None:
+                return whole.update(grads, memory, params, coefficients)
+            decays = applied(whole.optimizer.decays(params, coefficients))
+            return whole.optimizer.update_with(decays, grads, memory, params, coefficients)
 
+        grads = gradient.values[0]
         new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
         d_sources, d_grads, d_memory, d_params, d_coefficients = pull_update(
             trees.zeros_where_none(new, after)
         )
-        curvature = tangent(d_grads)
+        curvature = gradient.tangent(d_grads)
         if output is not None:
-            curvature = jax.tree.map(lambda c, g: c + output * g, curvature, gradients)
+            curvature = jax.tree.map(lambda c, g: c + output * g, curvature, gradient.values)
         d_params = trees.add(d_params, curvature[0])
         d_params, d_memory_move, d_coefficients_move = pull_move(
             trees.zeros_where_none(params, d_params)

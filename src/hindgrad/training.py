@@ -12,6 +12,7 @@ from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.dynamics import GradientTraining, Recurrence
 from hindgrad.optimizers import Optimizer
+from hindgrad.optimizers.moves import MovingOptimizer
 
 
 def unroll(
@@ -189,6 +190,7 @@ def _train(training, params, hyper, adjoint, memory, start, steps):
         update=optimizer.update,
         fault=optimizer.fault,
         fault_message=optimizer.fault_message,
+        optimizer=optimizer if isinstance(optimizer, MovingOptimizer) else None,
         hyper=hyper,
         start=start,
         steps=steps,

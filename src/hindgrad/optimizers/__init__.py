@@ -8,5 +8,11 @@ from hindgrad.optimizers.momentum import HeavyBall as HeavyBall
 from hindgrad.optimizers.momentum import Momentum as Momentum
 from hindgrad.optimizers.momentum import Nesterov as Nesterov
 from hindgrad.optimizers.momentum import PositionFirst as PositionFirst
+from hindgrad.optimizers.moves import Add as Add
+from hindgrad.optimizers.moves import Keep as Keep
+from hindgrad.optimizers.moves import Lose as Lose
+from hindgrad.optimizers.moves import Moves as Moves
+from hindgrad.optimizers.moves import MovingOptimizer as MovingOptimizer
+from hindgrad.optimizers.moves import Scale as Scale
 from hindgrad.optimizers.weight_decay import Coupled as Coupled
 from hindgrad.optimizers.weight_decay import Decoupled as Decoupled

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hindgrad.optimizers.base import Coefficient, Optimizer, check_number, evaluate, spread
-from hindgrad.optimizers.weight_decay import WeightDecay, apply_weight_decay
+from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
+from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
 
 
 class AdamMemory(NamedTuple):
@@ -20,7 +21,7 @@ class AdamMemory(NamedTuple):
     square_weight: PyTree
 
 
-class Adam(Optimizer):
+class Adam(MovingOptimizer):
     """Adam (Kingma & Ba 2015, Alg. 1); with `weight_decay=Decoupled(…)`, AdamW.
 
     The bias correction divides each moment by the sum of the weights really given, 1 − Π b_t, so
@@ -53,10 +54,16 @@ class Adam(Optimizer):
             raise ValueError(f"Adam(eps={self.eps!r}): a number above 0 is needed.")
 
     def coefficients(self, hyper, t):
-        values = {name: evaluate(getattr(self, name), hyper, t) for name in ("rate", "b1", "b2")}
+        return {name: evaluate(value, hyper, t) for name, value in self._given().items()}
+
+    def constants(self):
+        return numbers(self._given())
+
+    def _given(self):
+        given = {"rate": self.rate, "b1": self.b1, "b2": self.b2}
         if self.weight_decay is not None:
-            values["weight_decay"] = evaluate(self.weight_decay.strength, hyper, t)
-        return values
+            given["weight_decay"] = self.weight_decay.strength
+        return given
 
     def init(self, params, coefficients):
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -66,24 +73,75 @@ class Adam(Optimizer):
         )
         return AdamMemory(zeros, zeros, *weights)
 
-    def move(self, params, memory, coefficients):
-        del memory, coefficients
-        return params
+    def decays(self, params, coefficients):
+        decays = {
+            name: jax.tree.map(Keep, spread(name, coefficients[name], params))
+            for name in ("b1", "b2")
+        }
+        return decays | shrinking(self.weight_decay, params, coefficients)
 
-    def update(self, grads, memory, params, coefficients):
-        rate, b1, b2 = (spread(n, coefficients[n], params) for n in ("rate", "b1", "b2"))
-        grads, shrunk = apply_weight_decay(self.weight_decay, grads, params, rate, coefficients)
-        average = lambda m, g, b: b * m + (1 - b) * g
-        mean = jax.tree.map(average, memory.mean, grads, b1)
-        square = jax.tree.map(lambda s, g, b: average(s, g * g, b), memory.square, grads, b2)
-        mean_weight = jax.tree.map(lambda w, b: average(w, 1.0, b), memory.mean_weight, b1)
-        square_weight = jax.tree.map(lambda w, b: average(w, 1.0, b), memory.square_weight, b2)
+    def moves(self, params, coefficients, decays):
+        rate = spread("rate", coefficients["rate"], params)
+        lost = {
+            name: jax.tree.map(lambda b: b.lost, decays[name], is_leaf=is_decay)
+            for name in ("b1", "b2")
+        }
+        grads = [lambda state, gradient: gradient]
+        if self.weight_decay is not None:
+            grads += self.weight_decay.gradients(params, coefficients)
 
-        def step(p, a, m, s, wm, ws):
-            return p - a * (m / wm) / (_sqrt(s / ws) + self.eps)
+        def square(state, gradient):
+            total = jax.tree.map(lambda *gs: sum(gs[1:], gs[0]), *(g(state, gradient) for g in grads))
+            return jax.tree.map(lambda w, g: w * (g * g), lost["b2"], total)
 
-        params = jax.tree.map(step, shrunk, rate, mean, square, mean_weight, square_weight)
-        return params, AdamMemory(mean, square, mean_weight, square_weight)
+        def step(state, gradient):
+            del gradient
+            return jax.tree.map(
+                lambda a, m, s, wm, ws: -a * (m / wm) / (_sqrt(s / ws) + self.eps),
+                rate,
+                *state.memory,
+            )
+
+        times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, lost["b1"], grad(s, g))
+        # The second moment is tiny beside its range, and the decay's denominator large.
+        absorb = [
+            Scale(_mean, "b1", digits=1),
+            *(Add(_mean, times(grad)) for grad in grads),
+            Scale(_square, "b2", digits=2, power=2),
+            Add(_square, square),
+            Scale(_mean_weight, "b1", digits=2, power=0),
+            Add(_mean_weight, lambda s, g: lost["b1"]),
+            Scale(_square_weight, "b2", digits=2, power=0),
+            Add(_square_weight, lambda s, g: lost["b2"]),
+        ]
+        after = [Add(_params, step)]
+        if "weight_decay" in decays:
+            after = [Scale(_params, "weight_decay", digits=1), *after]
+        return Moves(absorb=absorb, after=after)
+
+    @property
+    def irreversible(self):
+        return None
+
+
+def _params(state):
+    return state.params
+
+
+def _mean(state):
+    return state.memory.mean
+
+
+def _square(state):
+    return state.memory.square
+
+
+def _mean_weight(state):
+    return state.memory.mean_weight
+
+
+def _square_weight(state):
+    return state.memory.square_weight
 
 
 def _sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -55,6 +55,16 @@ def evaluate(coefficient: Coefficient, hyper: PyTree, t: Int[Array, ""]) -> PyTr
     return jax.tree.map(jnp.asarray, value)
 
 
+def numbers(given: dict[str, Coefficient]) -> dict[str, PyTree]:
+    """Those coefficients that are plain numbers, in the widest float type in force."""
+    is_number = lambda x: isinstance(x, (int, float))
+    return {
+        name: jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), value)
+        for name, value in given.items()
+        if not callable(value) and all(map(is_number, jax.tree.leaves(value)))
+    }
+
+
 def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
     """A coefficient's value at every leaf of the parameters, in that leaf's dtype.
 

@@ -5,89 +5,100 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import PyTree
 
-from hindgrad.optimizers.base import Coefficient, Optimizer, check_number, evaluate, spread
-from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, apply_weight_decay
+from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
+from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 
 
 class Convention(eqx.Module):
     """One way of writing momentum: velocity v, gradient g, rate α, decay m (all per element)."""
 
     @abc.abstractmethod
-    def move(self, params: Array, velocity: Array, rate: Array, decay: Array) -> Array:
-        """Where the gradient is taken."""
+    def moves(self, rate: PyTree, decay: PyTree, grads: PyTree) -> Moves:
+        """The step; `grads` are functions `(state, gradient) -> pytree` whose sum is g."""
 
-    @abc.abstractmethod
-    def velocity(self, velocity: Array, grads: Array, decay: Array) -> Array:
-        """The velocity after the step."""
+    @property
+    def irreversible(self) -> str | None:
+        """Why the step cannot be undone; None if it can."""
+        return None
 
-    @abc.abstractmethod
-    def step(self, velocity: Array, grads: Array, rate: Array, decay: Array) -> Array:
-        """What is added to the parameters; `velocity` is the one after the step."""
+
+def _params(state):
+    return state.params
+
+
+def _velocity(state):
+    return state.memory
+
+
+def _absorb(weights, grads):
+    """`v ← m v + Σ weight · g`."""
+    times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, weights, grad(s, g))
+    return [Scale(_velocity, "decay"), *(Add(_velocity, times(grad)) for grad in grads)]
 
 
 class Damped(Convention):
     """`v ← m v − (1 − m) g; θ ← θ + α v` (Maclaurin, Duvenaud & Adams 2015, Alg. 1, with the
     velocity after the step in the parameters' update)."""
 
-    def move(self, params, velocity, rate, decay):
-        del velocity, rate, decay
-        return params
-
-    def velocity(self, velocity, grads, decay):
-        return decay * velocity - (1 - decay) * grads
-
-    def step(self, velocity, grads, rate, decay):
-        del grads, decay
-        return rate * velocity
+    def moves(self, rate, decay, grads):
+        weights = jax.tree.map(lambda m: -m.lost, decay, is_leaf=_is_keep)
+        step = lambda s, g: jax.tree.map(jnp.multiply, rate, s.memory)
+        return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
 class PositionFirst(Convention):
     """`θ ← θ + α v; v ← m v − g(θ)`: the gradient is taken at the new position."""
 
-    def move(self, params, velocity, rate, decay):
-        del decay
-        return params + rate * velocity
-
-    def velocity(self, velocity, grads, decay):
-        return decay * velocity - grads
-
-    def step(self, velocity, grads, rate, decay):
-        del grads, rate, decay
-        return jnp.zeros_like(velocity)
+    def moves(self, rate, decay, grads):
+        weights = jax.tree.map(lambda m: -jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
+        step = lambda s, g: jax.tree.map(jnp.multiply, rate, s.memory)
+        return Moves(before=[Add(_params, step)], absorb=_absorb(weights, grads))
 
 
 class HeavyBall(Convention):
     """`v ← m v + g; θ ← θ − α v` (Polyak 1964), as the usual libraries have it."""
 
-    def move(self, params, velocity, rate, decay):
-        del velocity, rate, decay
-        return params
-
-    def velocity(self, velocity, grads, decay):
-        return decay * velocity + grads
-
-    def step(self, velocity, grads, rate, decay):
-        del grads, decay
-        return -rate * velocity
+    def moves(self, rate, decay, grads):
+        weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
+        step = lambda s, g: jax.tree.map(lambda a, v: -a * v, rate, s.memory)
+        return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
 class Nesterov(Convention):
     """`v ← m v + g; θ ← θ − α (g + m v)` (Nesterov 1983), as the usual libraries have it."""
 
-    def move(self, params, velocity, rate, decay):
-        del velocity, rate, decay
-        return params
+    def moves(self, rate, decay, grads):
+        weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
 
-    def velocity(self, velocity, grads, decay):
-        return decay * velocity + grads
+        def step(state, gradient):
+            total = jax.tree.map(lambda *gs: sum(gs[1:], gs[0]), *(g(state, gradient) for g in grads))
+            return jax.tree.map(
+                lambda m, a, v, g: -a * (g + m.kept * v),
+                decay,
+                rate,
+                state.memory,
+                total,
+                is_leaf=_is_keep,
+            )
 
-    def step(self, velocity, grads, rate, decay):
-        return -rate * (grads + decay * velocity)
+        return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
+
+    @property
+    def irreversible(self):
+        return (
+            "Nesterov's step adds a multiple of the gradient to the parameters at which it was "
+            "taken, so that undoing it means solving an equation"
+        )
 
 
-class Momentum(Optimizer):
+def _is_keep(x):
+    return isinstance(x, Keep)
+
+
+class Momentum(MovingOptimizer):
     """Gradient descent with momentum.
 
     The default convention, `Damped`, averages the gradients; the usual libraries' is `HeavyBall`,
@@ -119,27 +130,37 @@ class Momentum(Optimizer):
             )
 
     def coefficients(self, hyper, t):
-        values = {
-            "rate": evaluate(self.rate, hyper, t),
-            "decay": evaluate(self.decay, hyper, t),
-        }
+        return {name: evaluate(value, hyper, t) for name, value in self._given().items()}
+
+    def constants(self):
+        return numbers(self._given())
+
+    def _given(self):
+        given = {"rate": self.rate, "decay": self.decay}
         if self.weight_decay is not None:
-            values["weight_decay"] = evaluate(self.weight_decay.strength, hyper, t)
-        return values
+            given["weight_decay"] = self.weight_decay.strength
+        return given
 
     def init(self, params, coefficients):
         del coefficients
         return jax.tree.map(jnp.zeros_like, params)
 
-    def move(self, params, memory, coefficients):
-        rate = spread("rate", coefficients["rate"], params)
+    def decays(self, params, coefficients):
         decay = spread("decay", coefficients["decay"], params)
-        return jax.tree.map(self.convention.move, params, memory, rate, decay)
+        decays = {"decay": jax.tree.map(Keep, decay)}
+        return decays | shrinking(self.weight_decay, params, coefficients)
 
-    def update(self, grads, memory, params, coefficients):
+    def moves(self, params, coefficients, decays):
         rate = spread("rate", coefficients["rate"], params)
-        decay = spread("decay", coefficients["decay"], params)
-        grads, shrunk = apply_weight_decay(self.weight_decay, grads, params, rate, coefficients)
-        velocity = jax.tree.map(self.convention.velocity, memory, grads, decay)
-        step = jax.tree.map(self.convention.step, velocity, grads, rate, decay)
-        return jax.tree.map(jnp.add, shrunk, step), velocity
+        grads = [lambda state, gradient: gradient]
+        if self.weight_decay is not None:
+            grads += self.weight_decay.gradients(params, coefficients)
+        moves = self.convention.moves(rate, decays["decay"], grads)
+        if "weight_decay" in decays:
+            shrink = Scale(_params, "weight_decay", digits=1)
+            moves = moves._replace(after=[shrink, *moves.after])
+        return moves
+
+    @property
+    def irreversible(self):
+        return self.convention.irreversible

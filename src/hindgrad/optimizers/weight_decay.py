@@ -1,12 +1,15 @@
 """Weight decay: part of the gradient, or of the step."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad.optimizers.base import Coefficient, check_number, spread
+from hindgrad.optimizers.moves import Lose, State
 
 
 class WeightDecay(eqx.Module):
@@ -15,12 +18,14 @@ class WeightDecay(eqx.Module):
     strength: eqx.AbstractVar[Coefficient]
 
     @abc.abstractmethod
-    def gradient(self, grads: PyTree, params: PyTree, strength: PyTree) -> PyTree:
-        """The gradient that the optimizer sees."""
+    def gradients(
+        self, params: PyTree, coefficients: PyTree
+    ) -> list[Callable[[State, PyTree], PyTree]]:
+        """What is added to the gradient that the optimizer sees."""
 
     @abc.abstractmethod
-    def shrink(self, params: PyTree, rate: PyTree, strength: PyTree) -> PyTree:
-        """The parameters to which the optimizer's step is added."""
+    def shrinking(self, params: PyTree, coefficients: PyTree) -> dict[str, PyTree]:
+        """The decay of the parameters, before the optimizer's step is added."""
 
 
 class Coupled(WeightDecay):
@@ -31,12 +36,13 @@ class Coupled(WeightDecay):
     def __check_init__(self):
         check_number("Coupled(strength)", self.strength, 0.0, float("inf"))
 
-    def gradient(self, grads, params, strength):
-        return jax.tree.map(lambda g, p, s: g + s * p, grads, params, strength)
+    def gradients(self, params, coefficients):
+        strength = spread("weight_decay", coefficients["weight_decay"], params)
+        return [lambda state, gradient: jax.tree.map(jnp.multiply, strength, state.params)]
 
-    def shrink(self, params, rate, strength):
-        del rate, strength
-        return params
+    def shrinking(self, params, coefficients):
+        del params, coefficients
+        return {}
 
 
 class Decoupled(WeightDecay):
@@ -47,22 +53,18 @@ class Decoupled(WeightDecay):
     def __check_init__(self):
         check_number("Decoupled(strength)", self.strength, 0.0, float("inf"))
 
-    def gradient(self, grads, params, strength):
-        del params, strength
-        return grads
+    def gradients(self, params, coefficients):
+        del params, coefficients
+        return []
 
-    def shrink(self, params, rate, strength):
-        return jax.tree.map(lambda p, a, s: p - a * s * p, params, rate, strength)
+    def shrinking(self, params, coefficients):
+        rate = spread("rate", coefficients["rate"], params)
+        strength = spread("weight_decay", coefficients["weight_decay"], params)
+        return {"weight_decay": jax.tree.map(lambda a, s: Lose(a * s), rate, strength)}
 
 
-def apply_weight_decay(
-    weight_decay: WeightDecay | None, grads: PyTree, params: PyTree, rate: PyTree, coefficients
-) -> tuple[PyTree, PyTree]:
-    """The gradient with weight decay, and the parameters that the step is added to."""
-    if weight_decay is None:
-        return grads, params
-    strength = spread("weight_decay", coefficients["weight_decay"], params)
-    return (
-        weight_decay.gradient(grads, params, strength),
-        weight_decay.shrink(params, rate, strength),
-    )
+def shrinking(
+    weight_decay: WeightDecay | None, params: PyTree, coefficients: PyTree
+) -> dict[str, PyTree]:
+    """The decays that weight decay adds to an optimizer's own."""
+    return {} if weight_decay is None else weight_decay.shrinking(params, coefficients)

@@ -1,0 +1,195 @@
+"""An optimizer's step written as moves, each of which can be taken back."""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from hindgrad.optimizers.base import Optimizer
+
+
+class State(NamedTuple):
+    """What a step changes."""
+
+    params: PyTree
+    memory: PyTree
+
+
+class Decay(eqx.Module):
+    """A multiplication by a number between 0 and 1, elementwise."""
+
+    value: eqx.AbstractVar[Array]
+
+    @property
+    @abc.abstractmethod
+    def kept(self) -> Array:
+        """The number."""
+
+    @property
+    @abc.abstractmethod
+    def lost(self) -> Array:
+        """1 − the number."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Array) -> Array:
+        """`x` times the number, in floating point."""
+
+    @abc.abstractmethod
+    def replaced(self, kept: Array, lost: Array) -> "Decay":
+        """The decay with another value, which the derivative takes for the old one."""
+
+
+class Keep(Decay):
+    """`x ← value · x`."""
+
+    value: Array
+
+    @property
+    def kept(self):
+        return self.value
+
+    @property
+    def lost(self):
+        return 1 - self.value
+
+    def __call__(self, x):
+        return self.value * x
+
+    def replaced(self, kept, lost):
+        del lost
+        return Keep(_straight_through(self.value, kept))
+
+
+class Lose(Decay):
+    """`x ← x − value · x`: for decays so near 1 that they would be rounded."""
+
+    value: Array
+
+    @property
+    def kept(self):
+        return 1 - self.value
+
+    @property
+    def lost(self):
+        return self.value
+
+    def __call__(self, x):
+        return x - self.value * x
+
+    def replaced(self, kept, lost):
+        del kept
+        return Lose(_straight_through(self.value, lost))
+
+
+def _straight_through(value, replacement):
+    return value + jax.lax.stop_gradient(replacement.astype(value.dtype) - value)
+
+
+def is_decay(x: Any) -> bool:
+    """Whether this is a `Decay`, for `jax.tree.map`."""
+    return isinstance(x, Decay)
+
+
+class Scale(NamedTuple):
+    """Multiplies a part of the state by a decay.
+
+    Run exactly, the part has `digits` digits of 24 bits beyond the 42 of the leading one (a
+    multiplication by n/d is off by up to d units of the last), and numbers of the scale of the
+    parameters to the `power`.
+    """
+
+    where: Callable[[State], PyTree]
+    """The part: a pytree of one structure with the parameters."""
+    decay: str
+    """Which of the optimizer's decays."""
+    digits: int = 0
+    power: int = 1
+
+
+class Add(NamedTuple):
+    """Adds to a part of the state what can be computed from the rest of it."""
+
+    where: Callable[[State], PyTree]
+    delta: Callable[[State, PyTree], PyTree]
+    """`(state, gradient) -> what is added`; it must not depend on the part itself."""
+
+
+Move = Scale | Add
+
+
+class Moves(NamedTuple):
+    """A step as moves, in their order.
+
+    Each phase may read only what lets it be undone: `before` and `after` no gradient, `absorb`
+    the gradient at parameters that it leaves alone.
+    """
+
+    before: Sequence[Move] = ()
+    """Before the gradient is taken; on the parameters only."""
+    absorb: Sequence[Move] = ()
+    """With the gradient; on the memory only."""
+    after: Sequence[Move] = ()
+    """Without the gradient again."""
+
+
+class MovingOptimizer(Optimizer):
+    """An optimizer whose step is a sequence of moves: one that `Reversible` can run backwards.
+
+    Write `coefficients`, `init`, `decays` and `moves`; the step in floating point, the exact one
+    and its inverse follow.
+    """
+
+    @abc.abstractmethod
+    def decays(self, params: PyTree, coefficients: PyTree) -> dict[str, PyTree]:
+        """The step's decays by name, each a pytree like `params` of `Keep`s or `Lose`s."""
+
+    @abc.abstractmethod
+    def moves(self, params: PyTree, coefficients: PyTree, decays: dict[str, PyTree]) -> Moves:
+        """The step. `params` (arrays or structs) give shapes and dtype only."""
+
+    @property
+    @abc.abstractmethod
+    def irreversible(self) -> str | None:
+        """Why the moves cannot be undone; None if they can."""
+
+    def constants(self) -> dict[str, PyTree]:
+        """The coefficients that are plain numbers, unrounded, under their names in
+        `coefficients`."""
+        return {}
+
+    def move(self, params, memory, coefficients):
+        decays = self.decays(params, coefficients)
+        moves = self.moves(params, coefficients, decays)
+        return _play(moves.before, State(params, memory), None, decays).params
+
+    def update(self, grads, memory, params, coefficients):
+        decays = self.decays(params, coefficients)
+        return self.update_with(decays, grads, memory, params, coefficients)
+
+    def update_with(
+        self, decays: PyTree, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """`update` with these decays for its own."""
+        moves = self.moves(params, coefficients, decays)
+        state = State(params, memory)
+        return tuple(_play([*moves.absorb, *moves.after], state, grads, decays))
+
+
+def _play(moves, state, grads, decays):
+    for move in moves:
+        old = move.where(state)
+        if isinstance(move, Scale):
+            new = jax.tree.map(lambda d, x: d(x), decays[move.decay], old, is_leaf=is_decay)
+        else:
+            new = jax.tree.map(jnp.add, old, move.delta(state, grads))
+        state = put(move.where, state, new)
+    return state
+
+
+def put(where: Callable[[State], PyTree], state: State, new: PyTree) -> State:
+    """The state with another part there."""
+    return eqx.tree_at(where, state, new, is_leaf=lambda x: x is None)

@@ -1,6 +1,7 @@
 """What an adjoint is, and the one backward pass that those of the reverse family share."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from hindgrad import trees
-from hindgrad.dynamics import Dynamics
+from hindgrad.dynamics import Dynamics, Pulled
 
 
 class Adjoint(eqx.Module):
@@ -66,27 +67,37 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
     tape, final, wanted = residuals
     dynamics, _ = inputs
-    return backward(adjoint, dynamics, wanted, tape, (final, cotangents))
+
+    def back(tape, k, cotangent):
+        state, tape = adjoint.recall(dynamics, tape, k)
+        return dynamics.pullback(wanted, state, k, cotangent), tape
+
+    pulled, _ = backward(back, dynamics, wanted, tape, (final, cotangents))
+    return dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
 
 
 def backward(
-    adjoint: Recall, dynamics: Dynamics, wanted: PyTree, tape: PyTree, end: Any
-) -> tuple[PyTree, PyTree]:
-    """The backward pass: cotangents of the dynamics (where `wanted`) and of the initial state.
+    back: Callable[[PyTree, Int[Array, ""], PyTree], tuple[Pulled, PyTree]],
+    dynamics: Dynamics,
+    wanted: PyTree,
+    tape: PyTree,
+    end: Any,
+) -> tuple[Pulled, PyTree]:
+    """The backward pass: the steps' pullbacks in sum, for `Dynamics.finish`, and the tape's end.
 
-    `end` is the final state and the cotangents of (final state, stacked outputs); None stands
-    for a zero cotangent.
+    `back(tape, k, cotangent)` pulls back through step k, for k = steps − 1, …, 0. `end` is the
+    final state and the cotangents of (final state, stacked outputs); None stands for a zero
+    cotangent. `wanted` is True at the leaves of the dynamics whose cotangents are asked for.
     """
     final, (d_final, d_outputs) = end
 
     def body(carry, xs):
         tape, d_state, total = carry
         k, d_output = xs
-        state, tape = adjoint.recall(dynamics, tape, k)
-        pulled = dynamics.pullback(wanted, state, k, (d_state, d_output))
+        pulled, tape = back(tape, k, (d_state, d_output))
         return (tape, pulled.state, trees.add(total, pulled.share)), pulled.kept
 
     carry = tape, trees.zeros_where_none(final, d_final), dynamics.no_share(wanted)
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-    (_, d_state, total), kept = jax.lax.scan(body, carry, (ks, d_outputs), reverse=True)
-    return dynamics.finish(wanted, total, kept, d_state)
+    (tape, d_state, total), kept = jax.lax.scan(body, carry, (ks, d_outputs), reverse=True)
+    return Pulled(d_state, total, kept), tape

@@ -43,9 +43,11 @@ def rows_for(bits: float) -> int:
     return max(0, math.floor((bits - RESERVE) / DIGIT + ROUNDING))
 
 
-def empty(shape: tuple[int, ...], rows: int | None) -> Buffer:
+def empty(shape: tuple[int, ...], rows: int | None, memory: Any = None) -> Buffer:
     """A buffer for lanes of that shape, with room for so many digits; None for no stack."""
     stack = None if rows is None else jnp.zeros((rows, *shape), jnp.uint8)
+    if stack is not None and memory is not None:
+        stack = jax.device_put(stack, memory)
     return Buffer(jnp.zeros(shape, jnp.float64), jnp.float64(0), stack, jnp.int32(0))
 
 

@@ -26,7 +26,7 @@ class Fixed(eqx.Module):
     `high` is a whole number in ±2^52, the further digits are whole numbers in [0, 2^24).
 
     A number that leaves the range, or to which NaN is added, is stuck: from then on `high` is
-    2^52 + t (−2^52 − t for NaN), with t the step at which it happened.
+    2^52 + t (−2^52 − t for NaN), with t the number given as the step at which it happened.
     """
 
     high: Float64[Array, "..."]

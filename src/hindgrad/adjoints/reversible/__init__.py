@@ -1,0 +1,1 @@
+"""Training run backwards, to the bit."""

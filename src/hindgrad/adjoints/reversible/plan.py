@@ -1,0 +1,171 @@
+"""What is settled before a run in exact arithmetic begins: formats, sizes of the buffers."""
+
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from hindgrad import numerics
+from hindgrad.adjoints.reversible.decays import Decays, decays_of
+from hindgrad.adjoints.reversible.failure import Messages
+from hindgrad.dynamics import GradientTraining
+from hindgrad.exact import buffer, fixed_point
+from hindgrad.exact.buffer import Buffer
+from hindgrad.exact.fixed_point import is_fixed
+from hindgrad.optimizers.moves import Scale, State
+
+class Format(NamedTuple):
+    """How a leaf of the state is written as fixed-point numbers."""
+
+    bits: int
+    digits: int
+    dtype: Any
+
+
+class Lanes(NamedTuple):
+    """The buffers of one multiplication."""
+
+    decay: str
+    leaves: tuple[int, ...]
+    """Which leaves of the state it multiplies."""
+    rows: tuple[int, ...]
+    """How many digits each leaf's lanes push in the whole run."""
+    least: float
+    """The smallest decay that there is room for."""
+
+
+class Position(NamedTuple):
+    """Where an exact run is."""
+
+    state: State
+    """Of `Fixed`s."""
+    buffers: tuple[tuple[Buffer, ...], ...]
+    """For each multiplication, of each leaf."""
+    faults: tuple[tuple[Any, ...], ...]
+    """The first steps with too small a decay and with too full a buffer, −1 if there is none."""
+
+
+class Plan(eqx.Module):
+    """The formats and sizes of one run."""
+
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+    formats: tuple[Format, ...]
+    lanes: tuple[Lanes, ...]
+    decays: Decays
+    memory: Any
+    messages: Messages
+
+    def begin(self, state: PyTree, *, keep: bool) -> Position:
+        """The exact state, and empty buffers; without stacks unless `keep`."""
+        leaves = [
+            fixed_point.encode(x, f.bits, f.digits)
+            for x, f in zip(jax.tree.leaves(state), self.formats, strict=True)
+        ]
+        make = lambda i, rows: buffer.empty(self.shapes[i], rows if keep else None, self.memory)
+        buffers = tuple(tuple(map(make, lanes.leaves, lanes.rows)) for lanes in self.lanes)
+        none = jnp.full(2, -1, jnp.int32)
+        faults = tuple(tuple(none for _ in lanes.leaves) for lanes in self.lanes)
+        return Position(jax.tree.unflatten(self.structure, leaves), buffers, faults)
+
+    def decode(self, state: State) -> tuple[PyTree, PyTree]:
+        """The (params, memory) in their own types."""
+        leaves = jax.tree.leaves(state, is_leaf=is_fixed)
+        floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, self.formats, strict=True)]
+        return tuple(jax.tree.unflatten(self.structure, floats))
+
+    def each_buffer(self, position: Position) -> list[tuple[int, Buffer, Any]]:
+        """Every buffer, with its leaf's number and its faults."""
+        return [
+            entry
+            for lanes, buffers, faults in zip(
+                self.lanes, position.buffers, position.faults, strict=True
+            )
+            for entry in zip(lanes.leaves, buffers, faults, strict=True)
+        ]
+
+
+def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
+    """The plan of a run; `ValueError` if it cannot be undone."""
+    _check_reversible(dynamics)
+    state = State(*state)
+    paths, structure = jax.tree_util.tree_flatten_with_path(state)
+    leaves = [leaf for _, leaf in paths]
+    names = tuple(jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths)
+    decays = decays_of(dynamics, state.params)
+    numbers = jax.tree.unflatten(structure, range(len(leaves)))
+    with numerics.wide():
+        scales = _scales(decays, dynamics)
+        bits = decays.bits(dynamics, adjoint.min_decay)
+    where = [tuple(jax.tree.leaves(move.where(numbers))) for move in scales]
+    lanes = tuple(
+        Lanes(
+            move.decay,
+            leaves_,
+            tuple(buffer.rows_for(b) for b in bits[move.decay]),
+            _least(move.decay, decays, adjoint.min_decay),
+        )
+        for move, leaves_ in zip(scales, where, strict=True)
+    )
+    formats = _formats(adjoint.scale, state, leaves, list(zip(scales, where, strict=True)))
+    shapes = tuple(leaf.shape for leaf in leaves)
+    messages = Messages(names, dynamics.steps)
+    return Plan(structure, shapes, formats, lanes, decays, adjoint.memory, messages)
+
+
+def _check_reversible(dynamics):
+    optimizer = dynamics.optimizer if isinstance(dynamics, GradientTraining) else None
+    if optimizer is None:
+        raise ValueError(
+            "Reversible() can run backwards only what is written as moves that can be undone: a "
+            "Training with hg.Momentum, hg.Adam or another hg.MovingOptimizer. Neither unroll "
+            "nor an optimizer from optax is. Use Checkpointed()."
+        )
+    if optimizer.irreversible is not None:
+        raise ValueError(f"Reversible() cannot undo this: {optimizer.irreversible}. Use Checkpointed().")
+
+
+def _scales(decays, dynamics):
+    """The multiplications of a step, in their order."""
+    found = []
+
+    def look():
+        schedule = decays.schedule(dynamics)
+        now = decays.at(dynamics, schedule, jnp.int32(0))
+        moves = dynamics.optimizer.moves(decays.like, now.coefficients, now.asked)
+        for phase in moves:
+            found.extend(move for move in phase if isinstance(move, Scale))
+
+    jax.eval_shape(look)
+    return found
+
+
+def _least(name, decays, min_decay):
+    if name in decays.constant or min_decay is None:
+        return buffer.SMALLEST
+    return min_decay.get(name, buffer.SMALLEST) if isinstance(min_decay, dict) else min_decay
+
+
+def _formats(scale, state, leaves, scales):
+    count = len(jax.tree.leaves(state.params))
+    try:
+        scale = jax.tree.leaves(jax.tree.broadcast(scale, state.params))
+    except ValueError as error:
+        raise ValueError(
+            "Reversible(scale) is neither a number nor a pytree that is a prefix of the params."
+        ) from error
+    for value in scale:
+        if not value > 0 or math.log2(value) % 1:
+            raise ValueError(f"Reversible(scale={value!r}): a power of two is needed.")
+    digits = [1 if leaf.dtype == jnp.float64 else 0 for leaf in leaves]
+    power, factor = [1] * len(leaves), [scale[i] if i < count else 1.0 for i in range(len(leaves))]
+    for move, where in scales:
+        for j, i in enumerate(where):
+            digits[i], power[i], factor[i] = max(digits[i], move.digits), move.power, scale[j]
+    return tuple(
+        Format(fixed_point.bits_for(f**p), n, leaf.dtype)
+        for f, p, n, leaf in zip(factor, power, digits, leaves, strict=True)
+    )

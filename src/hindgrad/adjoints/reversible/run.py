@@ -1,0 +1,120 @@
+"""A training run in exact arithmetic, forward and backward."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from hindgrad import numerics
+from hindgrad.adjoints.base import backward
+from hindgrad.adjoints.reversible.failure import (
+    FULL,
+    NOT_FINITE,
+    NOT_UNDONE,
+    OVERFLOW,
+    SMALL_DECAY,
+    Status,
+)
+from hindgrad.adjoints.reversible.plan import Plan, Position
+from hindgrad.adjoints.reversible.step import Step
+from hindgrad.dynamics import GradientTraining
+from hindgrad.exact import fixed_point
+
+LOSS_TOLERANCE = 1e-4
+"""Two evaluations of one loss that differ by more, relatively, are not the same computation."""
+
+
+class Tape(NamedTuple):
+    """What the way back needs."""
+
+    position: Position
+    """Where the run is."""
+    schedule: PyTree
+    """Coefficients and ratios of all steps, as far as they are small."""
+    pushed: PyTree
+    """Whether the buffers pushed a digit, at each step."""
+    losses: PyTree
+    went_wrong: PyTree
+    """The latest step before which the loss was another than on the way forward, plus 1."""
+
+
+def forward(
+    plan: Plan, dynamics: GradientTraining, state: PyTree, *, keep: bool
+) -> tuple[PyTree, Tape, Status]:
+    """Runs all steps: the (final state, losses), the tape, and what failed."""
+    schedule = plan.decays.schedule(dynamics)
+    position = plan.begin(state, keep=keep)
+
+    def body(position, k):
+        step = Step(plan, dynamics, schedule, k)
+        position, loss, pushed = step.forward(position)
+        return position, (loss, pushed)
+
+    ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
+    position, (losses, pushed) = jax.lax.scan(body, position, ks)
+    tape = Tape(position, schedule, pushed, losses, jnp.int32(0))
+    return (plan.decode(position.state), losses), tape, _forward_status(plan, position)
+
+
+def undo(
+    plan: Plan,
+    dynamics: GradientTraining,
+    initial: PyTree,
+    wanted: PyTree,
+    tape: Tape,
+    cotangents: PyTree,
+) -> tuple[PyTree, Status]:
+    """The way back: cotangents of the dynamics and of the initial state, and what failed."""
+
+    def back(carry, k, cotangent):
+        position, went_wrong = carry
+        step = Step(plan, dynamics, tape.schedule, k)
+        pushed = jax.tree.map(lambda p: p[k], tape.pushed)
+        position, gradient, before = step.backward(position, wanted, pushed)
+        differs = ~jnp.isclose(gradient.loss, tape.losses[k], rtol=LOSS_TOLERANCE)
+        with numerics.setting(plan.decays.x64):
+            pulled = dynamics.pull(wanted, before, k, cotangent, gradient, step.applied)
+        return pulled, (position, jnp.where(differs & (went_wrong == 0), k + 1, went_wrong))
+
+    carry = tape.position, tape.went_wrong
+    end = plan.decode(tape.position.state), cotangents
+    pulled, (position, went_wrong) = backward(back, dynamics, wanted, carry, end)
+    with numerics.setting(plan.decays.x64):
+        results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
+    begin = plan.begin(initial, keep=False)
+    step = jnp.maximum(went_wrong - 1, 0)
+    return results, _backward_status(plan, position, begin, step)
+
+
+def _forward_status(plan, position):
+    failures = []
+    for i, _, (small, full) in plan.each_buffer(position):
+        failures += [(SMALL_DECAY, i, small >= 0, small), (FULL, i, full >= 0, full)]
+    for i, fixed in enumerate(jax.tree.leaves(position.state, is_leaf=fixed_point.is_fixed)):
+        step, is_nan = fixed_point.stuck_at(fixed)
+        failed = jnp.isfinite(step)
+        step = jnp.where(failed, step, 0)
+        failures += [(NOT_FINITE, i, failed & is_nan, step), (OVERFLOW, i, failed & ~is_nan, step)]
+    return Status.of(failures)
+
+
+def _backward_status(plan, position, begin, step):
+    pairs = zip(
+        jax.tree.leaves(position.state, is_leaf=fixed_point.is_fixed),
+        jax.tree.leaves(begin.state, is_leaf=fixed_point.is_fixed),
+        strict=True,
+    )
+    failures = [
+        (NOT_UNDONE, i, ~jnp.all(jnp.stack([jnp.all(x == y) for x, y in _digits(*pair)])), step)
+        for i, pair in enumerate(pairs)
+    ]
+    failures += [
+        (NOT_UNDONE, i, jnp.any(b.word != 0) | (b.count != 0), step)
+        for i, b, _ in plan.each_buffer(position)
+    ]
+    return Status.of(failures)
+
+
+def _digits(a, b):
+    return zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)

@@ -1,0 +1,154 @@
+"""One training step in exact arithmetic, and its inverse."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from hindgrad import numerics
+from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
+from hindgrad.adjoints.reversible.plan import Plan, Position
+from hindgrad.dynamics import Gradient, GradientTraining
+from hindgrad.exact import buffer, fixed_point
+from hindgrad.exact.fixed_point import is_fixed
+from hindgrad.exact.ratio import Ratio
+from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
+
+Pushed = tuple[tuple[Bool[Array, ""], ...], ...]
+"""Whether a digit was pushed: for each multiplication, at each leaf."""
+
+
+class Step:
+    """Step `k` of an exact run."""
+
+    def __init__(self, plan: Plan, dynamics: GradientTraining, schedule: Schedule, k: Any):
+        self.plan, self.dynamics = plan, dynamics
+        self.k, self.t = k, dynamics.start + k
+        self.now: Now = plan.decays.at(dynamics, schedule, k)
+        kept = jax.tree.map(_applied, self.now.asked, self.now.ratios, is_leaf=is_decay)
+        like, coefficients = plan.decays.like, self.now.coefficients
+        self.moves: Moves = dynamics.optimizer.moves(like, coefficients, kept)
+        # Each multiplication's number among the plan's lanes.
+        scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]
+        self.number = {id(move): i for i, move in enumerate(scales)}
+
+    def forward(self, position: Position) -> tuple[Position, Float[Array, ""], Pushed]:
+        """The position after the step, the loss, and what was pushed."""
+        pushed = {}
+        position = self._do(self.moves.before, position, None, pushed)
+        params = numerics.isolate(self.plan.decode(position.state)[0], self.t)
+        with numerics.setting(self.plan.decays.x64):
+            loss, grads = self._value_and_grad(*params)
+        (grads,) = numerics.isolate(grads)
+        position = self._do(self.moves.absorb, position, grads, pushed)
+        position = self._do(self.moves.after, position, None, pushed)
+        return position, loss, tuple(pushed[i] for i in sorted(pushed))
+
+    def backward(
+        self, position: Position, wanted: PyTree, pushed: Pushed
+    ) -> tuple[Position, Gradient, PyTree]:
+        """The position before the step, the gradient it took, and the (params, memory) before."""
+        position = self._undo(self.moves.after, position, None, pushed)
+        params, t = numerics.isolate(self.plan.decode(position.state)[0], self.t)
+        with numerics.setting(self.plan.decays.x64):
+            gradient = self.dynamics.gradient(wanted, params, t)
+        grads, sources = gradient.values
+        (grads,) = numerics.isolate(grads)
+        gradient = gradient._replace(values=(grads, sources))
+        position = self._undo(self.moves.absorb, position, grads, pushed)
+        position = self._undo(self.moves.before, position, None, pushed)
+        return position, gradient, self.plan.decode(position.state)
+
+    def applied(self, decays: PyTree) -> PyTree:
+        """The optimizer's decays, with the values that are really applied."""
+        return jax.tree.map(_applied, decays, self.now.ratios, is_leaf=is_decay)
+
+    def _value_and_grad(self, params, t):
+        dynamics = self.dynamics
+        loss = lambda params: dynamics.loss(params, dynamics.hyper, dynamics.batches(t))
+        return jax.value_and_grad(loss)(params)
+
+    def _do(self, moves, position, grads, pushed):
+        for move in moves:
+            if isinstance(move, Scale):
+                i = self.number[id(move)]
+                position, pushed[i] = self._multiply(move, i, position)
+            else:
+                add = lambda x, delta: fixed_point.add(x, delta, self.k)
+                position = self._shift(move, position, grads, add)
+        return position
+
+    def _undo(self, moves, position, grads, pushed):
+        for move in reversed(moves):
+            if isinstance(move, Scale):
+                i = self.number[id(move)]
+                position = self._divide(move, i, position, pushed[i])
+            else:
+                position = self._shift(move, position, grads, fixed_point.subtract)
+        return position
+
+    def _shift(self, move, position, grads, shift):
+        state = position.state
+        (delta,) = numerics.isolate(move.delta(self._view(state), _widened(grads)))
+        new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
+        return position._replace(state=put(move.where, state, new))
+
+    def _view(self, state):
+        """The state in float64: the parameters rounded as the model sees them, which makes
+        products of two float32 numbers exact, the memory not."""
+        params, _ = self.plan.decode(state)
+        exact = lambda x: fixed_point.decode(x, jnp.float64)
+        return State(_widened(params), jax.tree.map(exact, state.memory, is_leaf=is_fixed))
+
+    def _multiply(self, move, i, position):
+        old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
+        ratios = jax.tree.leaves(self.now.ratios[move.decay], is_leaf=_is_ratio)
+        done = map(buffer.multiply, old, position.buffers[i], ratios)
+        new, buffers, pushed = zip(*done, strict=True)
+        state = put(move.where, position.state, jax.tree.unflatten(structure, new))
+        position = self._with(position, state, i, buffers)
+        return self._with_faults(move, i, position), pushed
+
+    def _divide(self, move, i, position, pushed):
+        old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
+        ratios = jax.tree.leaves(self.now.ratios[move.decay], is_leaf=_is_ratio)
+        done = map(buffer.divide_back, old, position.buffers[i], ratios, pushed)
+        new, buffers = zip(*done, strict=True)
+        state = put(move.where, position.state, jax.tree.unflatten(structure, new))
+        return self._with(position, state, i, buffers)
+
+    def _with(self, position, state, i, buffers):
+        before, after = position.buffers[:i], position.buffers[i + 1 :]
+        return position._replace(state=state, buffers=(*before, buffers, *after))
+
+    def _with_faults(self, move, i, position):
+        """Notes decays that are too small, and buffers that are too full."""
+        if move.decay in self.plan.decays.constant:
+            return position
+        lanes = self.plan.lanes[i]
+        asked = jax.tree.leaves(self.now.asked[move.decay], is_leaf=is_decay)
+        noted = []
+        for decay, rows, old, b in zip(
+            asked, lanes.rows, position.faults[i], position.buffers[i], strict=True
+        ):
+            fine = (decay.kept >= lanes.least - MARGIN) & (decay.kept <= 1)
+            wrong = jnp.stack([~jnp.all(fine), b.count > rows])
+            noted.append(jnp.where(wrong & (old < 0), self.k, old))
+        faults = (*position.faults[:i], tuple(noted), *position.faults[i + 1 :])
+        return position._replace(faults=faults)
+
+
+def _applied(decay, ratios):
+    with numerics.wide():
+        n_over_d = Ratio(*map(jnp.asarray, ratios))
+        return decay.replaced(n_over_d.kept, n_over_d.lost)
+
+
+def _widened(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.float64), tree)
+
+
+def _is_ratio(x):
+    return isinstance(x, Ratio)

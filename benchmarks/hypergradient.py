@@ -10,26 +10,32 @@ import hindgrad as hg
 from benchmarks import problem
 from benchmarks.timing import medians
 
+ADJOINTS = {
+    "Stored": lambda steps: hg.Stored(),
+    "Checkpointed(√T)": lambda steps: hg.Checkpointed(slots=round(steps**0.5)),
+    "Checkpointed(10)": lambda steps: hg.Checkpointed(slots=10),
+    "Reversible": lambda steps: hg.Reversible(),
+}
 
-def measure(width: int, steps: int, repeats: int) -> dict[str, float]:
-    """Seconds of each way, for the network of that width."""
-    p = problem.make(width, steps)
+
+def measure(
+    network: str, steps: int, repeats: int, *, adam: bool = False, adjoints: list[str] | None = None
+) -> dict[str, float]:
+    """Seconds of each way, for that network."""
+    p = problem.make(problem.NETWORKS[network], steps, adam=adam)
 
     def jitted(function):
         compiled = jax.jit(function)
         return lambda: compiled(p.hyper)
 
-    adjoints = {
-        "Stored": hg.Stored(),
-        "Checkpointed(√T)": hg.Checkpointed(slots=round(steps**0.5)),
-        "Checkpointed(10)": hg.Checkpointed(slots=10),
-    }
     candidates = {
         "lax.scan by hand, training": jitted(p.score_by_hand),
         "hindgrad, training": jitted(p.score),
+        "Reversible, training": jitted(lambda hyper: p.score(hyper, hg.Reversible())),
         "jax.grad through lax.scan": jitted(jax.value_and_grad(p.score_by_hand)),
     }
-    for name, adjoint in adjoints.items():
+    for name in adjoints or ADJOINTS:
+        adjoint = ADJOINTS[name](steps)
         score = lambda hyper, adjoint=adjoint: p.score(hyper, adjoint)
         candidates[name] = jitted(jax.value_and_grad(score))
     return medians(candidates, repeats)
@@ -37,18 +43,25 @@ def measure(width: int, steps: int, repeats: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--widths", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--networks", nargs="+", default=list(problem.NETWORKS))
+    parser.add_argument("--adam", action="store_true", help="Adam instead of momentum")
+    parser.add_argument("--float64", action="store_true", help="the model in float64")
+    parser.add_argument("--adjoints", nargs="+", choices=ADJOINTS, help="default: all")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    for width in args.widths:
-        seconds = measure(width, args.steps, args.repeats)
+    jax.config.update("jax_enable_x64", args.float64)
+    for network in args.networks:
+        seconds = measure(
+            network, args.steps, args.repeats, adam=args.adam, adjoints=args.adjoints
+        )
         plain, scan = next(iter(seconds.values())), seconds["jax.grad through lax.scan"]
         table = Table("", "seconds", "÷ training", "÷ jax.grad through scan")
-        table.title = f"Width {width}, {args.steps} steps, medians of {args.repeats}"
+        kind = f"{'Adam' if args.adam else 'momentum'}, float{64 if args.float64 else 32}"
+        table.title = f"{network}, {kind}, {args.steps} steps, medians of {args.repeats}"
         for name, value in seconds.items():
             table.add_row(name, f"{value:.3f}", f"{value / plain:.2f}", f"{value / scan:.2f}")
-        Console().print(table)
+        Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The information buffer: what multiplications lose, a fraction of a bit at a time."""
+"""Multiplication by a decay, and the buffer for the bits that it would lose."""
 
 import math
 from typing import Any
@@ -6,40 +6,38 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float64, Int32, UInt8
+from jaxtyping import Array, Bool, Float32, Float64, Int32, UInt8
 
 from hindgrad.exact import fixed_point
+from hindgrad.exact.decay import QUANTUM
 from hindgrad.exact.fixed_point import Fixed
-from hindgrad.exact.ratio import Ratio
 
 DIGIT = 8
-"""Bits pushed at a time, and the most that one multiplication may lose."""
-RESERVE = 6
-"""Bits that stay in the word, so that what it holds remains nearly uniform."""
+"""Bits pushed at a time."""
+RESERVE = 1
+"""Bits by which a lane may be ahead of its share, since it gains whole bits only."""
 ROUNDING = 1e-6
 """How far sums of bits may be off, in digits."""
-SMALLEST = 2.0**-DIGIT
-"""The smallest decay that can be undone."""
 
 
 class Buffer(eqx.Module):
-    """What the multiplications of one leaf have lost so far, one lane per element.
+    """The bits that the multiplications of one leaf would have lost so far, a lane per element.
 
-    A lane's word grows by the factor d / n with every multiplication; whenever the fastest
-    growing lane must have gained another 8 bits, all push their lowest 8 to a stack. Decays alone
-    decide when. Without a stack what is pushed is lost: for a run that is not to be undone.
+    New bits go to the low end of a lane's word; whenever the lane with the smallest decays must
+    have gained another 8, all lanes push their lowest 8 to a stack. Decays alone decide when.
+    Without a stack what is pushed is lost: for a run that is not to be undone.
     """
 
-    word: Float64[Array, "*shape"]
+    word: Float32[Array, "*shape"]
     filled: Float64[Array, ""]
-    """Bits that the fastest growing lane's word holds."""
+    """Bits of the smallest decays so far, less those pushed; in quanta."""
     stack: UInt8[Array, "rows *shape"] | None
     count: Int32[Array, ""]
     """Digits pushed."""
 
 
 def rows_for(bits: float) -> int:
-    """How many digits are pushed while a lane gains so many bits."""
+    """How many digits are pushed while the smallest decays lose so many bits."""
     return max(0, math.floor((bits - RESERVE) / DIGIT + ROUNDING))
 
 
@@ -48,40 +46,61 @@ def empty(shape: tuple[int, ...], rows: int | None, memory: Any = None) -> Buffe
     stack = None if rows is None else jnp.zeros((rows, *shape), jnp.uint8)
     if stack is not None and memory is not None:
         stack = jax.device_put(stack, memory)
-    return Buffer(jnp.zeros(shape, jnp.float64), jnp.float64(0), stack, jnp.int32(0))
+    return Buffer(jnp.zeros(shape, jnp.float32), jnp.float64(0), stack, jnp.int32(0))
 
 
-def multiply(fixed: Fixed, buffer: Buffer, ratio: Ratio) -> tuple[Fixed, Buffer, Any]:
-    """`fixed · n / d`, the buffer with what that lost, and whether a digit was pushed."""
-    fixed, word = fixed_point.multiply(fixed, buffer.word, ratio)
-    filled = buffer.filled + jnp.max(ratio.bits)
-    pushed = filled >= RESERVE + DIGIT
-    rest = jnp.floor(word * 2.0**-DIGIT)
+def multiply(
+    fixed: Fixed, buffer: Buffer, bits: Float64[Array, "..."]
+) -> tuple[Fixed, Buffer, Bool[Array, ""]]:
+    """`fixed` times the decay that loses so many quanta, the buffer with those bits, and whether
+    a digit was pushed.
+
+    The number's unit shrinks by the decay. When its drift has reached whole bits, the number is
+    divided by that power of two, and the rest goes into the buffer. (Maclaurin, Duvenaud & Adams
+    2015, Algorithm 3, multiply the number at every step, by a ratio n/d: that needs two general
+    divisions, and the result is off by up to d units.)
+    """
+    drift = fixed.drift + bits
+    whole = jnp.floor(drift * QUANTUM)
+    base = jnp.exp2(whole)
+    fixed, rest = fixed_point.shift_out(fixed, base)
+    fixed = eqx.tree_at(lambda f: f.drift, fixed, drift - whole / QUANTUM)
+    word = buffer.word.astype(jnp.float64) * base + rest
+    filled = buffer.filled + jnp.max(bits)
+    pushed = filled * QUANTUM >= RESERVE + DIGIT
+    older = jnp.floor(word * 2.0**-DIGIT)
     stack = buffer.stack
     if stack is not None and stack.shape[0]:
-        digit = (word - rest * 2.0**DIGIT).astype(jnp.int32).astype(jnp.uint8)
+        digit = (word - older * 2.0**DIGIT).astype(jnp.int32).astype(jnp.uint8)
         # Written at every step, since a `cond` would copy the stack under vmap.
         there = jax.lax.dynamic_index_in_dim(stack, buffer.count, keepdims=False)
         digit = jnp.where(pushed, digit, there)
         stack = jax.lax.dynamic_update_index_in_dim(stack, digit, buffer.count, 0)
-    return (
-        fixed,
-        Buffer(
-            word=jnp.where(pushed, rest, word),
-            filled=filled - jnp.where(pushed, DIGIT, 0),
-            stack=stack,
-            count=buffer.count + pushed.astype(jnp.int32),
-        ),
-        pushed,
+    buffer = Buffer(
+        word=jnp.where(pushed, older, word).astype(jnp.float32),
+        filled=filled - jnp.where(pushed, DIGIT / QUANTUM, 0),
+        stack=stack,
+        count=buffer.count + pushed.astype(jnp.int32),
     )
+    return fixed, buffer, pushed
 
 
-def divide_back(fixed: Fixed, buffer: Buffer, ratio: Ratio, pushed: Any) -> tuple[Fixed, Buffer]:
+def divide_back(
+    fixed: Fixed, buffer: Buffer, bits: Float64[Array, "..."], pushed: Bool[Array, ""]
+) -> tuple[Fixed, Buffer]:
     """The inverse of `multiply`."""
     count = buffer.count - pushed.astype(jnp.int32)
-    word = buffer.word
+    word = buffer.word.astype(jnp.float64)
     if buffer.stack is not None and buffer.stack.shape[0]:
         digit = jax.lax.dynamic_index_in_dim(buffer.stack, count, keepdims=False)
         word = jnp.where(pushed, word * 2.0**DIGIT + digit.astype(jnp.float64), word)
-    fixed, word = fixed_point.divide_back(fixed, word, ratio)
-    return fixed, eqx.tree_at(lambda b: (b.word, b.count), buffer, (word, count))
+    # The drift before lay in [0, 1) bits, which tells how many whole bits were taken off.
+    whole = jnp.maximum(jnp.ceil((bits - fixed.drift) * QUANTUM), 0.0)
+    base = jnp.exp2(whole)
+    older = jnp.floor(word / base)
+    fixed = fixed_point.shift_in(fixed, base, word - older * base)
+    fixed = eqx.tree_at(lambda f: f.drift, fixed, fixed.drift + (whole / QUANTUM - bits))
+    buffer = eqx.tree_at(
+        lambda b: (b.word, b.count), buffer, (older.astype(jnp.float32), count)
+    )
+    return fixed, buffer

@@ -1,4 +1,8 @@
-"""Fixed-point numbers: whole multiples of a small unit, which add and subtract exactly."""
+"""Fixed-point numbers: whole multiples of a unit, which add, subtract and halve exactly.
+
+Whole numbers are held in float64, exact up to 2^53, because most processors have vector
+instructions for its arithmetic, rounding and conversion, and none for 64-bit integers'.
+"""
 
 import math
 from typing import Any
@@ -8,22 +12,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Float64
 
-from hindgrad.exact.division import LARGEST
-from hindgrad.exact.division import divide as divide
-from hindgrad.exact.ratio import Ratio
+from hindgrad.exact.decay import QUANTUM
 
+LARGEST = 2.0**52
+"""The leading digit lies within ± this, so that its sums are exact."""
 BITS = 42
-"""Fractional bits of the leading digit of numbers of scale 1."""
-RANGE = LARGEST / 2.0**BITS
-"""Numbers of scale 1 lie within ± this."""
+"""Fractional bits of the leading digit of numbers of scale 1, which lie within ±1,024."""
 BASE = 2.0**24
 """What a further digit counts to: the whole numbers of a float32."""
 
 
 class Fixed(eqx.Module):
-    """A number `(high + low₁/2^24 + low₂/2^48 + …) · 2^−bits`.
+    """A number `(high + low₁/2^24 + low₂/2^48 + …) · unit`.
 
-    `high` is a whole number in ±2^52, the further digits are whole numbers in [0, 2^24).
+    `high` is a whole number in ±2^52, the further digits are whole numbers in [0, 2^24). The
+    unit is 2^−bits, or for numbers that decay 2^−bits · 2^(1 − drift): multiplying by a decay
+    makes the unit smaller, until the drift reaches one bit and the number is halved instead.
 
     A number that leaves the range, or to which NaN is added, is stuck: from then on `high` is
     2^52 + t (−2^52 − t for NaN), with t the number given as the step at which it happened.
@@ -31,6 +35,8 @@ class Fixed(eqx.Module):
 
     high: Float64[Array, "..."]
     low: tuple[Float32[Array, "..."], ...]
+    drift: Float64[Array, "..."] | None
+    """In quanta of `decay.QUANTUM`, a whole number; of the decay's shape."""
     bits: int = eqx.field(static=True)
 
 
@@ -44,14 +50,13 @@ def bits_for(scale: float) -> int:
     return BITS - round(math.log2(scale))
 
 
-def encode(x: Float[Array, "..."], bits: int, digits: int, t: Any = 0) -> Fixed:
-    """The fixed-point number nearest below `x`, with so many further digits."""
-    zero = Fixed(
-        jnp.zeros(x.shape, jnp.float64),
-        tuple(jnp.zeros(x.shape, jnp.float32) for _ in range(digits)),
-        bits,
-    )
-    return add(zero, x.astype(jnp.float64), t)
+def encode(
+    x: Float[Array, "..."], bits: int, digits: int, drift: Float64[Array, "..."] | None = None
+) -> Fixed:
+    """The nearest fixed-point number with so many digits beyond the leading one."""
+    zero = jnp.zeros(x.shape, jnp.float64)
+    low = tuple(jnp.zeros(x.shape, jnp.float32) for _ in range(digits))
+    return add(Fixed(zero, low, drift, bits), x.astype(jnp.float64), 0)
 
 
 def decode(fixed: Fixed, dtype: Any) -> Float[Array, "..."]:
@@ -59,15 +64,15 @@ def decode(fixed: Fixed, dtype: Any) -> Float[Array, "..."]:
     total = jnp.zeros_like(fixed.high)
     for low in reversed(fixed.low):
         total = (total + low.astype(jnp.float64)) * (1 / BASE)
-    return ((fixed.high + total) * 2.0**-fixed.bits).astype(dtype)
+    return ((fixed.high + total) * _unit(fixed)).astype(dtype)
 
 
 def add(fixed: Fixed, delta: Float64[Array, "..."], t: Any) -> Fixed:
-    """`fixed + delta` at step `t`, `delta` cut off at the last digit."""
-    high, lows = _digits(delta, fixed)
+    """`fixed + delta` at step `t`, with `delta` rounded to the last digit."""
+    high, digits = _digits(delta, fixed)
     carry = jnp.zeros_like(high)
     sums = []
-    for low, digit in zip(reversed(fixed.low), reversed(lows), strict=True):
+    for low, digit in zip(reversed(fixed.low), reversed(digits), strict=True):
         total = low.astype(jnp.float64) + digit + carry
         carry = jnp.where(total >= BASE, 1.0, 0.0)
         sums.append(total - carry * BASE)
@@ -76,54 +81,40 @@ def add(fixed: Fixed, delta: Float64[Array, "..."], t: Any) -> Fixed:
 
 def subtract(fixed: Fixed, delta: Float64[Array, "..."]) -> Fixed:
     """The inverse of `add`."""
-    high, lows = _digits(delta, fixed)
+    high, digits = _digits(delta, fixed)
     borrow = jnp.zeros_like(high)
     sums = []
-    for low, digit in zip(reversed(fixed.low), reversed(lows), strict=True):
+    for low, digit in zip(reversed(fixed.low), reversed(digits), strict=True):
         total = low.astype(jnp.float64) - digit - borrow
         borrow = jnp.where(total < 0, 1.0, 0.0)
         sums.append((total + borrow * BASE).astype(jnp.float32))
-    return Fixed(fixed.high - high - borrow, tuple(sums[::-1]), fixed.bits)
+    return _with(fixed, fixed.high - high - borrow, sums[::-1])
 
 
-def multiply(
-    fixed: Fixed, word: Float64[Array, "..."], ratio: Ratio
-) -> tuple[Fixed, Float64[Array, "..."]]:
-    """`fixed · n / d`, and the word with the digit mod d that this would lose.
-
-    Maclaurin, Duvenaud & Adams 2015, Algorithm 3: the digit mod d goes into the word, and a
-    digit mod n comes out of it in its place. The result is off by less than d units of the last
-    digit; the word grows by the factor d / n.
-    """
+def shift_out(fixed: Fixed, base: Float64[Array, "..."]) -> tuple[Fixed, Float64[Array, "..."]]:
+    """⌊fixed / base⌋ in units of the last digit, and the rest, in [0, base); `base` is a power
+    of two up to 2^8. A stuck number stays as it is, and its rest is 0."""
     stuck = jnp.abs(fixed.high) >= LARGEST
-    multiplied, after = exchange(fixed, word, ratio.n, ratio.d)
-    keep = lambda old, new: jnp.where(stuck, old, new)
-    return jax.tree.map(keep, fixed, multiplied), keep(word, after)
-
-
-def exchange(
-    fixed: Fixed, word: Float64[Array, "..."], n: Float64[Array, "..."], d: Float64[Array, "..."]
-) -> tuple[Fixed, Float64[Array, "..."]]:
-    """A digit mod d of the number for a digit mod n of the word; (d, n) undoes (n, d)."""
-    high, rest = divide(fixed.high, d)
-    quotients = []
-    for low in fixed.low:
-        quotient, rest = divide(rest * BASE + low.astype(jnp.float64), d)
-        quotients.append(quotient)
-    word, carry = divide(word * d + rest, n)
+    base = jnp.where(stuck, 1.0, base)
+    high = jnp.floor(fixed.high / base)
+    rest = fixed.high - high * base
     lows = []
-    for quotient in reversed(quotients):
-        product = quotient * n + carry
-        carry = jnp.floor(product * (1 / BASE))
-        lows.append((product - carry * BASE).astype(jnp.float32))
-    return Fixed(high * n + carry, tuple(lows[::-1]), fixed.bits), word
+    for low in fixed.low:
+        total = rest * BASE + low.astype(jnp.float64)
+        digit = jnp.floor(total / base)
+        rest = total - digit * base
+        lows.append(digit.astype(jnp.float32))
+    return _with(fixed, high, lows), rest
 
 
-def divide_back(
-    fixed: Fixed, word: Float64[Array, "..."], ratio: Ratio
-) -> tuple[Fixed, Float64[Array, "..."]]:
-    """The inverse of `multiply`."""
-    return exchange(fixed, word, ratio.d, ratio.n)
+def shift_in(fixed: Fixed, base: Float64[Array, "..."], rest: Float64[Array, "..."]) -> Fixed:
+    """The inverse of `shift_out`."""
+    lows, carry = [], rest
+    for low in reversed(fixed.low):
+        total = low.astype(jnp.float64) * base + carry
+        carry = jnp.floor(total * (1 / BASE))
+        lows.append((total - carry * BASE).astype(jnp.float32))
+    return _with(fixed, fixed.high * base + carry, lows[::-1])
 
 
 def stuck_at(fixed: Fixed) -> tuple[Float64[Array, ""], Array]:
@@ -134,16 +125,25 @@ def stuck_at(fixed: Fixed) -> tuple[Float64[Array, ""], Array]:
     return step, jnp.any((beyond == step) & (fixed.high < 0))
 
 
+def _unit(fixed):
+    if fixed.drift is None:
+        return 2.0**-fixed.bits
+    return jnp.exp2(-fixed.drift * QUANTUM) * 2.0 ** (1 - fixed.bits)
+
+
 def _digits(delta, like):
     """The digits of a number: the leading one, and as many further ones as `like` has."""
-    scaled = delta * 2.0**like.bits
-    high = jnp.floor(scaled)
-    rest, lows = scaled - high, []
+    if like.drift is None:
+        rest = delta * 2.0**like.bits
+    else:
+        rest = delta * (jnp.exp2(like.drift * QUANTUM) * 2.0 ** (like.bits - 1))
+    digits = []
     for _ in like.low:
-        digit = jnp.floor(rest * BASE)
-        rest = rest * BASE - digit
-        lows.append(digit)
-    return high, lows
+        digit = jnp.floor(rest)
+        rest = (rest - digit) * BASE
+        digits.append(digit)
+    high, *digits = [*digits, jnp.round(rest)]
+    return high, digits
 
 
 def _settle(before, high, lows, t):
@@ -153,5 +153,9 @@ def _settle(before, high, lows, t):
     mark = (LARGEST + t) * jnp.where(jnp.isnan(high), -1.0, 1.0)
     settled = jnp.where(was_stuck, before.high, jnp.where(is_within, high, mark))
     keep = is_within & ~was_stuck
-    lows = tuple(jnp.where(keep, low, 0.0).astype(jnp.float32) for low in lows)
-    return Fixed(settled, lows, before.bits)
+    lows = [jnp.where(keep, low, 0.0).astype(jnp.float32) for low in lows]
+    return _with(before, settled, lows)
+
+
+def _with(fixed, high, lows):
+    return Fixed(high, tuple(lows), fixed.drift, fixed.bits)

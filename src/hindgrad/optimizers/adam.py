@@ -105,18 +105,18 @@ class Adam(MovingOptimizer):
         times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, lost["b1"], grad(s, g))
         # The second moment is tiny beside its range, and the decay's denominator large.
         absorb = [
-            Scale(_mean, "b1", digits=1),
+            Scale(_mean, "b1"),
             *(Add(_mean, times(grad)) for grad in grads),
-            Scale(_square, "b2", digits=2, power=2),
+            Scale(_square, "b2", digits=1, power=2),
             Add(_square, square),
-            Scale(_mean_weight, "b1", digits=2, power=0),
+            Scale(_mean_weight, "b1", digits=1, power=0),
             Add(_mean_weight, lambda s, g: lost["b1"]),
-            Scale(_square_weight, "b2", digits=2, power=0),
+            Scale(_square_weight, "b2", digits=1, power=0),
             Add(_square_weight, lambda s, g: lost["b2"]),
         ]
         after = [Add(_params, step)]
         if "weight_decay" in decays:
-            after = [Scale(_params, "weight_decay", digits=1), *after]
+            after = [Scale(_params, "weight_decay"), *after]
         return Moves(absorb=absorb, after=after)
 
     @property

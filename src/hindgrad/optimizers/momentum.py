@@ -157,7 +157,7 @@ class Momentum(MovingOptimizer):
             grads += self.weight_decay.gradients(params, coefficients)
         moves = self.convention.moves(rate, decays["decay"], grads)
         if "weight_decay" in decays:
-            shrink = Scale(_params, "weight_decay", digits=1)
+            shrink = Scale(_params, "weight_decay")
             moves = moves._replace(after=[shrink, *moves.after])
         return moves
 

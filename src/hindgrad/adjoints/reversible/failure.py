@@ -24,7 +24,7 @@ _TEXTS = {
         "diverges; otherwise give Reversible(scale=…), a power of two by which the range grows."
     ),
     SMALL_DECAY: (
-        "the decay of {leaf} is too small at step {step}: a decay must be at least 1/256 "
+        "the decay of {leaf} is too small at step {step}: a decay must be at least 1/128 "
         "(one of 0 loses everything), at most 1, and no smaller than Reversible(min_decay=…). "
         "Give a lower min_decay, or use Checkpointed()."
     ),

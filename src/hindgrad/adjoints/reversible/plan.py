@@ -12,7 +12,7 @@ from hindgrad import numerics
 from hindgrad.adjoints.reversible.decays import Decays, decays_of
 from hindgrad.adjoints.reversible.failure import Messages
 from hindgrad.dynamics import GradientTraining
-from hindgrad.exact import buffer, fixed_point
+from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.buffer import Buffer
 from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.optimizers.moves import Scale, State
@@ -23,6 +23,8 @@ class Format(NamedTuple):
     bits: int
     digits: int
     dtype: Any
+    drift: tuple[int, ...] | None
+    """The shape of its decay; None if it has none."""
 
 
 class Lanes(NamedTuple):
@@ -62,7 +64,7 @@ class Plan(eqx.Module):
     def begin(self, state: PyTree, *, keep: bool) -> Position:
         """The exact state, and empty buffers; without stacks unless `keep`."""
         leaves = [
-            fixed_point.encode(x, f.bits, f.digits)
+            fixed_point.encode(x, f.bits, f.digits, None if f.drift is None else jnp.zeros(f.drift))
             for x, f in zip(jax.tree.leaves(state), self.formats, strict=True)
         ]
         make = lambda i, rows: buffer.empty(self.shapes[i], rows if keep else None, self.memory)
@@ -98,7 +100,7 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     decays = decays_of(dynamics, state.params)
     numbers = jax.tree.unflatten(structure, range(len(leaves)))
     with numerics.wide():
-        scales = _scales(decays, dynamics)
+        scales, drifts = _scales(decays, dynamics)
         bits = decays.bits(dynamics, adjoint.min_decay)
     where = [tuple(jax.tree.leaves(move.where(numbers))) for move in scales]
     lanes = tuple(
@@ -110,7 +112,8 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
         )
         for move, leaves_ in zip(scales, where, strict=True)
     )
-    formats = _formats(adjoint.scale, state, leaves, list(zip(scales, where, strict=True)))
+    drifts = {name: [x.shape for x in leaves] for name, leaves in drifts.items()}
+    formats = _formats(adjoint.scale, state, leaves, list(zip(scales, where, strict=True)), drifts)
     shapes = tuple(leaf.shape for leaf in leaves)
     messages = Messages(names, dynamics.steps)
     return Plan(structure, shapes, formats, lanes, decays, adjoint.memory, messages)
@@ -129,27 +132,27 @@ def _check_reversible(dynamics):
 
 
 def _scales(decays, dynamics):
-    """The multiplications of a step, in their order."""
+    """The multiplications of a step, in their order, and the decays' structs by name."""
     found = []
 
     def look():
         schedule = decays.schedule(dynamics)
         now = decays.at(dynamics, schedule, jnp.int32(0))
-        moves = dynamics.optimizer.moves(decays.like, now.coefficients, now.asked)
+        moves = dynamics.optimizer.moves(decays.like, now.coefficients, now.decays)
         for phase in moves:
             found.extend(move for move in phase if isinstance(move, Scale))
+        return {name: jax.tree.leaves(bits) for name, bits in now.bits.items()}
 
-    jax.eval_shape(look)
-    return found
+    return found, jax.eval_shape(look)
 
 
 def _least(name, decays, min_decay):
     if name in decays.constant or min_decay is None:
-        return buffer.SMALLEST
-    return min_decay.get(name, buffer.SMALLEST) if isinstance(min_decay, dict) else min_decay
+        return decay.SMALLEST
+    return min_decay.get(name, decay.SMALLEST) if isinstance(min_decay, dict) else min_decay
 
 
-def _formats(scale, state, leaves, scales):
+def _formats(scale, state, leaves, scales, drifts):
     count = len(jax.tree.leaves(state.params))
     try:
         scale = jax.tree.leaves(jax.tree.broadcast(scale, state.params))
@@ -161,11 +164,13 @@ def _formats(scale, state, leaves, scales):
         if not value > 0 or math.log2(value) % 1:
             raise ValueError(f"Reversible(scale={value!r}): a power of two is needed.")
     digits = [1 if leaf.dtype == jnp.float64 else 0 for leaf in leaves]
-    power, factor = [1] * len(leaves), [scale[i] if i < count else 1.0 for i in range(len(leaves))]
+    factor = [scale[i] if i < count else 1.0 for i in range(len(leaves))]
+    drift = [None] * len(leaves)
     for move, where in scales:
         for j, i in enumerate(where):
-            digits[i], power[i], factor[i] = max(digits[i], move.digits), move.power, scale[j]
+            digits[i], factor[i] = max(digits[i], move.digits), scale[j] ** move.power
+            drift[i] = drifts[move.decay][j]
     return tuple(
-        Format(fixed_point.bits_for(f**p), n, leaf.dtype)
-        for f, p, n, leaf in zip(factor, power, digits, leaves, strict=True)
+        Format(fixed_point.bits_for(f), n, leaf.dtype, shape)
+        for f, n, leaf, shape in zip(factor, digits, leaves, drift, strict=True)
     )

@@ -11,9 +11,8 @@ from hindgrad import numerics
 from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
 from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.dynamics import Gradient, GradientTraining
-from hindgrad.exact import buffer, fixed_point
+from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.fixed_point import is_fixed
-from hindgrad.exact.ratio import Ratio
 from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
 
 Pushed = tuple[tuple[Bool[Array, ""], ...], ...]
@@ -27,9 +26,9 @@ class Step:
         self.plan, self.dynamics = plan, dynamics
         self.k, self.t = k, dynamics.start + k
         self.now: Now = plan.decays.at(dynamics, schedule, k)
-        kept = jax.tree.map(_applied, self.now.asked, self.now.ratios, is_leaf=is_decay)
+        applied = jax.tree.map(_applied, self.now.decays, self.now.bits, is_leaf=is_decay)
         like, coefficients = plan.decays.like, self.now.coefficients
-        self.moves: Moves = dynamics.optimizer.moves(like, coefficients, kept)
+        self.moves: Moves = dynamics.optimizer.moves(like, coefficients, applied)
         # Each multiplication's number among the plan's lanes.
         scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]
         self.number = {id(move): i for i, move in enumerate(scales)}
@@ -63,7 +62,7 @@ class Step:
 
     def applied(self, decays: PyTree) -> PyTree:
         """The optimizer's decays, with the values that are really applied."""
-        return jax.tree.map(_applied, decays, self.now.ratios, is_leaf=is_decay)
+        return jax.tree.map(_applied, decays, self.now.bits, is_leaf=is_decay)
 
     def _value_and_grad(self, params, t):
         dynamics = self.dynamics
@@ -104,8 +103,8 @@ class Step:
 
     def _multiply(self, move, i, position):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        ratios = jax.tree.leaves(self.now.ratios[move.decay], is_leaf=_is_ratio)
-        done = map(buffer.multiply, old, position.buffers[i], ratios)
+        bits = jax.tree.leaves(self.now.bits[move.decay])
+        done = map(buffer.multiply, old, position.buffers[i], bits)
         new, buffers, pushed = zip(*done, strict=True)
         state = put(move.where, position.state, jax.tree.unflatten(structure, new))
         position = self._with(position, state, i, buffers)
@@ -113,8 +112,8 @@ class Step:
 
     def _divide(self, move, i, position, pushed):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        ratios = jax.tree.leaves(self.now.ratios[move.decay], is_leaf=_is_ratio)
-        done = map(buffer.divide_back, old, position.buffers[i], ratios, pushed)
+        bits = jax.tree.leaves(self.now.bits[move.decay])
+        done = map(buffer.divide_back, old, position.buffers[i], bits, pushed)
         new, buffers = zip(*done, strict=True)
         state = put(move.where, position.state, jax.tree.unflatten(structure, new))
         return self._with(position, state, i, buffers)
@@ -128,27 +127,23 @@ class Step:
         if move.decay in self.plan.decays.constant:
             return position
         lanes = self.plan.lanes[i]
-        asked = jax.tree.leaves(self.now.asked[move.decay], is_leaf=is_decay)
+        asked = jax.tree.leaves(self.now.decays[move.decay], is_leaf=is_decay)
         noted = []
-        for decay, rows, old, b in zip(
+        for d, rows, old, b in zip(
             asked, lanes.rows, position.faults[i], position.buffers[i], strict=True
         ):
-            fine = (decay.kept >= lanes.least - MARGIN) & (decay.kept <= 1)
+            fine = (d.kept >= lanes.least - MARGIN) & (d.kept <= 1)
             wrong = jnp.stack([~jnp.all(fine), b.count > rows])
             noted.append(jnp.where(wrong & (old < 0), self.k, old))
         faults = (*position.faults[:i], tuple(noted), *position.faults[i + 1 :])
         return position._replace(faults=faults)
 
 
-def _applied(decay, ratios):
+def _applied(d, bits):
     with numerics.wide():
-        n_over_d = Ratio(*map(jnp.asarray, ratios))
-        return decay.replaced(n_over_d.kept, n_over_d.lost)
+        return d.replaced(decay.kept(bits), decay.lost(bits))
 
 
 def _widened(tree):
     return jax.tree.map(lambda x: x.astype(jnp.float64), tree)
 
-
-def _is_ratio(x):
-    return isinstance(x, Ratio)

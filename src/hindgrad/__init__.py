@@ -3,6 +3,7 @@
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed
 from hindgrad.adjoints import Recall as Recall
+from hindgrad.adjoints import Interpolated as Interpolated
 from hindgrad.adjoints import Raise as Raise
 from hindgrad.adjoints import Report as Report
 from hindgrad.adjoints import Reversible as Reversible
@@ -10,6 +11,9 @@ from hindgrad.adjoints import Stored as Stored
 from hindgrad.adjoints import Truncated as Truncated
 from hindgrad.batches import full_batch as full_batch
 from hindgrad.batches import minibatches as minibatches
+from hindgrad.diagnostics.agreement import Agreement as Agreement
+from hindgrad.diagnostics.agreement import Likeness as Likeness
+from hindgrad.diagnostics.agreement import agreement as agreement
 from hindgrad.diagnostics.check import Check as Check
 from hindgrad.diagnostics.check import check as check
 from hindgrad.objective import Objective as Objective

@@ -155,7 +155,8 @@ class Training(eqx.Module):
         """
         steps = self.steps if steps is None else steps
         _check_steps(steps)
-        start = jnp.asarray(start, jnp.int32)
+        from_zero = isinstance(start, int) and start == 0
+        start = None if from_zero else jnp.asarray(start, jnp.int32)
         return _train(
             self,
             trees.as_hyper(params),
@@ -169,6 +170,9 @@ class Training(eqx.Module):
 
 @eqx.filter_jit
 def _train(training, params, hyper, adjoint, memory, start, steps):
+    if start is None:
+        with jax.ensure_compile_time_eval():  # known while tracing, and so are schedules of it
+            start = jnp.int32(0)
     params, fixed = eqx.partition(params, eqx.is_inexact_array)
     if not jax.tree.leaves(params):
         raise ValueError("The params hold no floating-point array, so there is nothing to train.")

@@ -3,6 +3,7 @@
 from hindgrad.adjoints.base import Adjoint as Adjoint
 from hindgrad.adjoints.base import Recall as Recall
 from hindgrad.adjoints.checkpointed import Checkpointed as Checkpointed
+from hindgrad.adjoints.interpolated import Interpolated as Interpolated
 from hindgrad.adjoints.reversible.adjoint import Reversible as Reversible
 from hindgrad.adjoints.reversible.failure import Raise as Raise
 from hindgrad.adjoints.reversible.failure import Report as Report

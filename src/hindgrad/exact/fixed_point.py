@@ -95,13 +95,13 @@ def shift_out(fixed: Fixed, base: Float64[Array, "..."]) -> tuple[Fixed, Float64
     """⌊fixed / base⌋ in units of the last digit, and the rest, in [0, base); `base` is a power
     of two up to 2^8. A stuck number stays as it is, and its rest is 0."""
     stuck = jnp.abs(fixed.high) >= LARGEST
-    base = jnp.where(stuck, 1.0, base)
-    high = jnp.floor(fixed.high / base)
+    base, inverse = jnp.where(stuck, 1.0, base), jnp.where(stuck, 1.0, 1 / base)
+    high = jnp.floor(fixed.high * inverse)
     rest = fixed.high - high * base
     lows = []
     for low in fixed.low:
         total = rest * BASE + low.astype(jnp.float64)
-        digit = jnp.floor(total / base)
+        digit = jnp.floor(total * inverse)
         rest = total - digit * base
         lows.append(digit.astype(jnp.float32))
     return _with(fixed, high, lows), rest
@@ -137,6 +137,9 @@ def _digits(delta, like):
         rest = delta * 2.0**like.bits
     else:
         rest = delta * (jnp.exp2(like.drift * QUANTUM) * 2.0 ** (like.bits - 1))
+    # Clamped so that no compiler fuses the product with the differences below, which would keep
+    # bits of it that the product alone rounds off.
+    rest = jnp.clip(rest, -4 * LARGEST, 4 * LARGEST)
     digits = []
     for _ in like.low:
         digit = jnp.floor(rest)

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
@@ -15,6 +15,9 @@ from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 class Convention(eqx.Module):
     """One way of writing momentum: velocity v, gradient g, rate α, decay m (all per element)."""
 
+    sign: eqx.AbstractClassVar[int]
+    """1 if the velocity points along the step, −1 if along the gradient."""
+
     @abc.abstractmethod
     def moves(self, rate: PyTree, decay: PyTree, grads: PyTree) -> Moves:
         """The step; `grads` are functions `(state, gradient) -> pytree` whose sum is g."""
@@ -23,6 +26,10 @@ class Convention(eqx.Module):
     def irreversible(self) -> str | None:
         """Why the step cannot be undone; None if it can."""
         return None
+
+    def velocity_along(self, stride: Array, rate: Array) -> Array:
+        """The velocity that moves the parameters by `stride`."""
+        return stride / jnp.where(rate == 0, jnp.inf, self.sign * rate)
 
 
 def _params(state):
@@ -43,6 +50,8 @@ class Damped(Convention):
     """`v ← m v − (1 − m) g; θ ← θ + α v` (Maclaurin, Duvenaud & Adams 2015, Alg. 1, with the
     velocity after the step in the parameters' update)."""
 
+    sign = 1
+
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -m.lost, decay, is_leaf=_is_keep)
         step = lambda s, g: jax.tree.map(jnp.multiply, rate, s.memory)
@@ -51,6 +60,8 @@ class Damped(Convention):
 
 class PositionFirst(Convention):
     """`θ ← θ + α v; v ← m v − g(θ)`: the gradient is taken at the new position."""
+
+    sign = 1
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
@@ -61,6 +72,8 @@ class PositionFirst(Convention):
 class HeavyBall(Convention):
     """`v ← m v + g; θ ← θ − α v` (Polyak 1964), as the usual libraries have it."""
 
+    sign = -1
+
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
         step = lambda s, g: jax.tree.map(lambda a, v: -a * v, rate, s.memory)
@@ -69,6 +82,8 @@ class HeavyBall(Convention):
 
 class Nesterov(Convention):
     """`v ← m v + g; θ ← θ − α (g + m v)` (Nesterov 1983), as the usual libraries have it."""
+
+    sign = -1
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
@@ -164,3 +179,7 @@ class Momentum(MovingOptimizer):
     @property
     def irreversible(self):
         return self.convention.irreversible
+
+    def memory_along(self, stride, coefficients):
+        rate = spread("rate", coefficients["rate"], stride)
+        return jax.tree.map(self.convention.velocity_along, stride, rate)

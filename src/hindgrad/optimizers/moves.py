@@ -161,6 +161,12 @@ class MovingOptimizer(Optimizer):
         `coefficients`."""
         return {}
 
+    def memory_along(self, stride: PyTree, coefficients: PyTree) -> PyTree | None:
+        """The memory with which the step before moved the parameters by `stride`; None if that
+        is not known. For `Interpolated`."""
+        del stride, coefficients
+        return None
+
     def move(self, params, memory, coefficients):
         decays = self.decays(params, coefficients)
         moves = self.moves(params, coefficients, decays)

@@ -28,6 +28,8 @@ class Record(NamedTuple):
     """By how much the optimizer's updates are scaled down so far."""
     status: Status
     """Whether the step that led here was accepted, or why it was undone."""
+    reason: str = ""
+    """What an exact adjoint said of a run that is not finite."""
 
 
 class Point(NamedTuple):

@@ -12,6 +12,8 @@ import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
+from hindgrad.adjoints import Adjoint
+from hindgrad.adjoints.reversible.failure import describe, reporting
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.progress import Progress
 from hindgrad.tuning.state import Point, Record, State, Status, Store
@@ -52,6 +54,7 @@ def tune(
     steps: int,
     project: Any = None,
     key: PRNGKeyArray | int | None = None,
+    adjoint: Adjoint | None = None,
     average: float = 0.5,
     choose: Callable[[PyTree], Any] | None = None,
     patience: int | None = 20,
@@ -83,6 +86,8 @@ def tune(
     - `project`: constraints (`Box`, `Simplex`, `L1Ball`, `NonNegative`, `Symmetric`, several
       joined by `&` or in a list), or any function `hyper -> hyper`; applied after each step.
     - `key`: a key or a seed.
+    - `adjoint`: how hypergradients are computed, for an `Objective`. If a run cannot be undone
+      by `Reversible()`, its step is turned back from, like one that leads to NaN.
     - `average`: the share of the last steps whose hyperparameters are averaged, with a key.
     - `choose`: a function `hyper -> scalar`, lower is better: the score by which the answer is
       chosen among the start, the best iterate and, with a key, the average. Unless given:
@@ -108,6 +113,7 @@ def tune(
     project = eqx.filter_jit(projection(project))
     key = jax.random.key(key) if isinstance(key, int) else key
     start = project(trees.as_hyper(hyper))
+    objective = _Evaluated(objective, adjoint)
     loop = _Loop(objective, optimizer, project, start, steps, key, average)
     store = Store(checkpoint, loop.call())
     state = store.restore(loop.begin(), loop.point())
@@ -156,11 +162,11 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        value, grads, norm = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step))
-        value, norm = float(value), float(norm)
+        found = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step))
+        grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
-        history = [*state.history, Record(step, value, norm, state.scale, status)]
+        history = [*state.history, Record(step, value, norm, state.scale, status, describe(found.status))]
         if status == "worse for long":
             return self._take_refuge(state, history)
         if status != "accepted":
@@ -224,20 +230,40 @@ class _Loop:
         return float(np.mean([_value(self.objective, hyper, self.fixed, k) for k in draws]))
 
 
-def _call(objective, hyper, fixed, key):
-    hyper = eqx.combine(hyper, fixed)
-    return objective(hyper) if key is None else objective(hyper, key)
+class _Evaluated(eqx.Module):
+    """An objective, with the adjoint to differentiate it by."""
+
+    objective: Callable[..., Any]
+    adjoint: Adjoint | None
+
+    def __call__(self, hyper, key, status):
+        args = () if key is None else (key,)
+        if self.adjoint is None:
+            return self.objective(hyper, *args)
+        return self.objective(hyper, *args, adjoint=reporting(self.adjoint, status))
 
 
-_value = eqx.filter_jit(_call)
+class _Found(NamedTuple):
+    value: Any
+    grads: PyTree
+    norm: Any
+    status: Any
+
+
+def _call(objective, hyper, fixed, key, status):
+    return objective(eqx.combine(hyper, fixed), key, status)
+
+
+@eqx.filter_jit
+def _value(objective, hyper, fixed, key):
+    return _call(objective, hyper, fixed, key, jnp.zeros(3))
 
 
 @eqx.filter_jit
 def _evaluate(objective, hyper, fixed, key):
-    value, grads = eqx.filter_value_and_grad(lambda hyper: _call(objective, hyper, fixed, key))(
-        hyper
-    )
-    return value, grads, optax.tree.norm(grads)
+    value = lambda inputs: _call(objective, inputs[0], fixed, key, inputs[1])
+    value, (grads, status) = eqx.filter_value_and_grad(value)((hyper, jnp.zeros(3)))
+    return _Found(value, grads, optax.tree.norm(grads), status)
 
 
 @eqx.filter_jit
@@ -298,9 +324,11 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     undone = sum(r.status != "accepted" for r in state.history)
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
+        reason = next((f" ({r.reason})" for r in state.history if r.reason), "")
         message += (
             f" Times it turned back, from NaN or from worse values: {undone}; the smallest rate "
             f"was {min(r.scale for r in state.history):.2g} of the optimizer's."
+            f"{reason}"
         )
     if state.scale < SMALLEST_SCALE:
         message += " It ended there: no smaller step helped."

@@ -107,12 +107,13 @@ class Decays(eqx.Module):
 
         with jax.ensure_compile_time_eval():
             found = jax.vmap(bits)(start + jnp.arange(dynamics.steps, dtype=jnp.int32))
-        known = {}
-        for name, leaves in found.items():
-            leaves = jax.tree.leaves(leaves)
-            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-            known[name] = None if traced else [float(jnp.sum(x)) * decay.QUANTUM for x in leaves]
-        return known
+            sums = {name: [jnp.sum(x) for x in jax.tree.leaves(b)] for name, b in found.items()}
+        return {
+            name: None
+            if any(isinstance(x, jax.core.Tracer) for x in leaves)
+            else [float(x) * decay.QUANTUM for x in leaves]
+            for name, leaves in sums.items()
+        }
 
     def _varying(self, dynamics, given):
         """The bits lost by the decays that are not plain numbers."""

@@ -106,6 +106,21 @@ class Failure(eqx.Module):
         """The results, if all is well."""
 
 
+def describe(status: Any) -> str:
+    """A status from `Report` in words; empty if all is well."""
+    cause, leaf, step = (int(x) for x in status)
+    if cause == 0:
+        return ""
+    return _TEXTS[cause].format(leaf=f"leaf {leaf} of (params, memory)", step=step)
+
+
+def reporting(adjoint: PyTree, status: Float[Array, " 3"]) -> PyTree:
+    """The adjoint, with NaN and a status in place of its errors."""
+    is_raise = lambda x: isinstance(x, Raise)
+    swap = lambda x: Report(status) if is_raise(x) else x
+    return jax.tree.map(swap, adjoint, is_leaf=is_raise)
+
+
 class Raise(Failure):
     """Raises `RuntimeError`, which says which leaf, at what step, and what to do."""
 

@@ -1,0 +1,94 @@
+"""How close is an approximate hypergradient to the exact one?"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints import Adjoint, Checkpointed
+
+
+class Likeness(NamedTuple):
+    """How an approximate gradient compares with the exact one."""
+
+    cosine: float
+    """Of the angle between them: 1 for the same direction. NaN if one of them is 0."""
+    norm_ratio: float
+    """The approximate one's Euclidean norm ÷ the exact one's."""
+
+
+class Agreement(NamedTuple):
+    """What `agreement` found."""
+
+    whole: Likeness
+    leaves: dict[str, Likeness]
+    """For each leaf of the hyperparameters, by its path."""
+    message: str
+
+
+def agreement(
+    objective: Callable[..., Any],
+    hyper: PyTree,
+    adjoint: Adjoint,
+    *,
+    exact: Adjoint | None = None,
+    key: PRNGKeyArray | int | None = None,
+) -> Agreement:
+    """Compares an adjoint's hypergradient with the exact one; prints a table.
+
+        hg.agreement(objective, hyper, hg.Interpolated())
+
+    **Arguments:**
+
+    - `objective`: an `Objective`.
+    - `hyper`: where to compare.
+    - `adjoint`: the approximate one, such as `Interpolated()` or `Truncated(100)`.
+    - `exact`: what to compare with; `Checkpointed()` unless given.
+    - `key`: the run's randomness, a key or a seed.
+    """
+    tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
+    if not jax.tree.leaves(tuned):
+        raise ValueError("agreement was given hyperparameters without a float among them.")
+    exact = Checkpointed() if exact is None else exact
+    approximate, right = (
+        _gradient(tuned, fixed, objective, key, which) for which in (adjoint, exact)
+    )
+    paths = [jax.tree_util.keystr(p) or "hyper" for p, _ in jax.tree.leaves_with_path(right)]
+    pairs = list(zip(jax.tree.leaves(approximate), jax.tree.leaves(right), strict=True))
+    leaves = {path: _compare([a], [b]) for path, (a, b) in zip(paths, pairs, strict=True)}
+    whole = _compare(*zip(*pairs, strict=True))
+    result = Agreement(whole, leaves, _describe(adjoint, exact, whole, leaves))
+    print(result.message)
+    return result
+
+
+@eqx.filter_jit
+def _gradient(tuned, fixed, objective, key, adjoint):
+    value = lambda tuned: objective(eqx.combine(tuned, fixed), key, adjoint=adjoint)
+    return eqx.filter_grad(value)(tuned)
+
+
+def _compare(approximate, exact):
+    join = lambda parts: np.concatenate([np.ravel(x).astype(np.float64) for x in parts])
+    a, b = join(approximate), join(exact)
+    norms = np.linalg.norm(a), np.linalg.norm(b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Scaled first: an approximation may be so far off that products overflow.
+        cosine = float((a / norms[0]) @ (b / norms[1]))
+        return Likeness(cosine, float(norms[0] / norms[1]))
+
+
+def _describe(adjoint, exact, whole, leaves):
+    rows = [("all", whole), *leaves.items()]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{type(adjoint).__name__} against {type(exact).__name__}:"]
+    lines += [
+        f"  {name:{width}}  cosine {like.cosine: .4f}, norm {like.norm_ratio:.4g} times the exact"
+        for name, like in rows
+    ]
+    return "\n".join(lines)

@@ -160,8 +160,15 @@ class GradientTraining(Dynamics):
         params = self.move(*state, self.coefficients(self.hyper, t))
         return self.pull(wanted, state, k, cotangent, self.gradient(wanted, params, t))
 
-    def gradient(self, wanted: PyTree, params: PyTree, t: Int[Array, ""]) -> Gradient:
-        """The gradient at `params`, the point where step `t` takes it."""
+    def gradient(
+        self,
+        wanted: PyTree,
+        params: PyTree,
+        t: Int[Array, ""],
+        evaluate: Callable[..., Any] = lambda function, *args: function(*args),
+    ) -> Gradient:
+        """The gradient at `params`, the point where step `t` takes it, by `evaluate(function,
+        params)`."""
         sources, rest = eqx.partition(self, wanted)
 
         def loss(params, sources):
@@ -169,7 +176,8 @@ class GradientTraining(Dynamics):
             return whole.loss(params, whole.hyper, whole.batches(t))
 
         def gradients(params):
-            value, values = jax.value_and_grad(loss, argnums=(0, 1))(params, sources)
+            gradient = lambda params: jax.value_and_grad(loss, argnums=(0, 1))(params, sources)
+            value, values = evaluate(gradient, params)
             return values, value
 
         values, tangent, value = jax.linearize(gradients, params, has_aux=True)

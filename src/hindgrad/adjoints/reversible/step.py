@@ -52,7 +52,7 @@ class Step:
         position = self._undo(self.moves.after, position, None, pushed)
         params, t = numerics.isolate(self.plan.decode(position.state)[0], self.t)
         with numerics.setting(self.plan.decays.x64):
-            gradient = self.dynamics.gradient(wanted, params, t)
+            gradient = self.dynamics.gradient(wanted, params, t, numerics.reproducible)
         grads, sources = gradient.values
         (grads,) = numerics.isolate(grads)
         gradient = gradient._replace(values=(grads, sources))
@@ -67,7 +67,7 @@ class Step:
     def _value_and_grad(self, params, t):
         dynamics = self.dynamics
         loss = lambda params: dynamics.loss(params, dynamics.hyper, dynamics.batches(t))
-        return jax.value_and_grad(loss)(params)
+        return numerics.reproducible(jax.value_and_grad(loss), params)
 
     def _do(self, moves, position, grads, pushed):
         for move in moves:
@@ -90,7 +90,8 @@ class Step:
 
     def _shift(self, move, position, grads, shift):
         state = position.state
-        (delta,) = numerics.isolate(move.delta(self._view(state), _widened(grads)))
+        (view,) = numerics.isolate(self._view(state))
+        (delta,) = numerics.isolate(move.delta(view, _widened(grads)))
         new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
         return position._replace(state=put(move.where, state, new))
 

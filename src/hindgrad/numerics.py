@@ -93,18 +93,19 @@ def _is_computed_float(v, given):
 def _keeping_apart(v):
     """The equation `new variable = v`, kept apart."""
     struct = jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
-    (equation,) = jax.make_jaxpr(_apart)(struct).eqns
+    (equation,) = jax.make_jaxpr(_jitted_apart)(struct).eqns
     return equation.replace(invars=[v], outvars=[jex.gensym()(v.aval)])
 
 
 @jax.custom_jvp
-def _select(x):
+def apart(x: Any) -> Any:
+    """`x`, in a way that keeps what computes it from being fused with what it enters."""
     return jnp.where(x < jnp.inf, x, x + x)  # x + x is x where x is infinite or NaN
 
 
-@_select.defjvp
-def _select_jvp(primals, tangents):
-    return _select(*primals), tangents[0]
+@apart.defjvp
+def _apart_jvp(primals, tangents):
+    return apart(*primals), tangents[0]
 
 
-_apart = jax.jit(_select)
+_jitted_apart = jax.jit(apart)

@@ -34,6 +34,8 @@ class Buffer(eqx.Module):
     stack: UInt8[Array, "rows *shape"] | None
     count: Int32[Array, ""]
     """Digits pushed."""
+    memory: Any = eqx.field(static=True, default=None)
+    """Where the stack is; None for beside everything else."""
 
 
 def rows_for(bits: float) -> int:
@@ -46,7 +48,7 @@ def empty(shape: tuple[int, ...], rows: int | None, memory: Any = None) -> Buffe
     stack = None if rows is None else jnp.zeros((rows, *shape), jnp.uint8)
     if stack is not None and memory is not None:
         stack = jax.device_put(stack, memory)
-    return Buffer(jnp.zeros(shape, jnp.float32), jnp.float64(0), stack, jnp.int32(0))
+    return Buffer(jnp.zeros(shape, jnp.float32), jnp.float64(0), stack, jnp.int32(0), memory)
 
 
 def multiply(
@@ -62,7 +64,7 @@ def multiply(
     """
     drift = fixed.drift + bits
     whole = jnp.floor(drift * QUANTUM)
-    base = jnp.exp2(whole)
+    base = _power_of_two(whole)
     fixed, rest = fixed_point.shift_out(fixed, base)
     fixed = eqx.tree_at(lambda f: f.drift, fixed, drift - whole / QUANTUM)
     word = buffer.word.astype(jnp.float64) * base + rest
@@ -73,14 +75,16 @@ def multiply(
     if stack is not None and stack.shape[0]:
         digit = (word - older * 2.0**DIGIT).astype(jnp.int32).astype(jnp.uint8)
         # Written at every step, since a `cond` would copy the stack under vmap.
-        there = jax.lax.dynamic_index_in_dim(stack, buffer.count, keepdims=False)
-        digit = jnp.where(pushed, digit, there)
+        digit = jnp.where(pushed, digit, _read(buffer, buffer.count))
+        if buffer.memory is not None:
+            digit = jax.device_put(digit, buffer.memory)
         stack = jax.lax.dynamic_update_index_in_dim(stack, digit, buffer.count, 0)
     buffer = Buffer(
         word=jnp.where(pushed, older, word).astype(jnp.float32),
         filled=filled - jnp.where(pushed, DIGIT / QUANTUM, 0),
         stack=stack,
         count=buffer.count + pushed.astype(jnp.int32),
+        memory=buffer.memory,
     )
     return fixed, buffer, pushed
 
@@ -92,11 +96,11 @@ def divide_back(
     count = buffer.count - pushed.astype(jnp.int32)
     word = buffer.word.astype(jnp.float64)
     if buffer.stack is not None and buffer.stack.shape[0]:
-        digit = jax.lax.dynamic_index_in_dim(buffer.stack, count, keepdims=False)
+        digit = _read(buffer, count)
         word = jnp.where(pushed, word * 2.0**DIGIT + digit.astype(jnp.float64), word)
     # The drift before lay in [0, 1) bits, which tells how many whole bits were taken off.
     whole = jnp.maximum(jnp.ceil((bits - fixed.drift) * QUANTUM), 0.0)
-    base = jnp.exp2(whole)
+    base = _power_of_two(whole)
     older = jnp.floor(word / base)
     fixed = fixed_point.shift_in(fixed, base, word - older * base)
     fixed = eqx.tree_at(lambda f: f.drift, fixed, fixed.drift + (whole / QUANTUM - bits))
@@ -104,3 +108,13 @@ def divide_back(
         lambda b: (b.word, b.count), buffer, (older.astype(jnp.float32), count)
     )
     return fixed, buffer
+
+
+def _read(buffer, i):
+    digit = jax.lax.dynamic_index_in_dim(buffer.stack, i, keepdims=False)
+    return digit if buffer.memory is None else jax.device_put(digit, jax.memory.Space.Device)
+
+
+def _power_of_two(whole):
+    """Exactly; `exp2` rounds."""
+    return jnp.left_shift(jnp.int32(1), whole.astype(jnp.int32)).astype(jnp.float64)

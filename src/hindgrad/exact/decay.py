@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float64
 
+from hindgrad import numerics
+
 QUANTUM = 2.0**-50
 """The part of a bit that decays are counted in."""
 SMALLEST = 2.0**-7
@@ -16,6 +18,7 @@ def bits_lost(kept: Float64[Array, "..."], lost: Float64[Array, "..."]) -> Float
     The decay is given as what it keeps and what it loses, 1 − kept, so that one near 1 can be
     given to full relative precision. Rounding moves it by at most 4e-16.
     """
+    kept, lost = numerics.apart(kept), numerics.apart(lost)
     near_one = lost < kept
     logarithm = jnp.where(near_one, jnp.log1p(-lost), jnp.log(kept))
     return jnp.round(-logarithm / (np.log(2) * QUANTUM))
@@ -28,4 +31,4 @@ def kept(bits: Float64[Array, "..."]) -> Float64[Array, "..."]:
 
 def lost(bits: Float64[Array, "..."]) -> Float64[Array, "..."]:
     """1 − that decay, to full relative precision."""
-    return -jnp.expm1(-bits * (np.log(2) * QUANTUM))
+    return -jnp.expm1(numerics.apart(-bits * (np.log(2) * QUANTUM)))

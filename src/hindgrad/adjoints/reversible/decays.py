@@ -57,7 +57,7 @@ class Decays(eqx.Module):
             return Schedule(None, None)
         ts = dynamics.start + jnp.arange(dynamics.steps, dtype=jnp.int32)
         given = jax.vmap(lambda t: self.coefficients(dynamics, t))(ts)
-        return Schedule(given, jax.vmap(lambda g: self._varying(dynamics, g))(given))
+        return Schedule(given, jax.vmap(lambda _, g: self._varying(dynamics, g))(ts, given))
 
     def at(self, dynamics: GradientTraining, schedule: Schedule, k: Int[Array, ""]) -> Now:
         """What applies at step `k` of the run."""

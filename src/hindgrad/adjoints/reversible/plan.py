@@ -63,8 +63,9 @@ class Plan(eqx.Module):
 
     def begin(self, state: PyTree, *, keep: bool) -> Position:
         """The exact state, and empty buffers; without stacks unless `keep`."""
+        drift = lambda shape: None if shape is None else jnp.zeros(shape, jnp.float64)
         leaves = [
-            fixed_point.encode(x, f.bits, f.digits, None if f.drift is None else jnp.zeros(f.drift))
+            fixed_point.encode(jnp.asarray(x), f.bits, f.digits, drift(f.drift))
             for x, f in zip(jax.tree.leaves(state), self.formats, strict=True)
         ]
         make = lambda i, rows: buffer.empty(self.shapes[i], rows if keep else None, self.memory)

@@ -11,10 +11,10 @@ from benchmarks import problem
 from benchmarks.timing import medians
 
 ADJOINTS = {
-    "Stored": lambda steps: hg.Stored(),
+    "Stored": lambda _: hg.Stored(),
     "Checkpointed(√T)": lambda steps: hg.Checkpointed(slots=round(steps**0.5)),
-    "Checkpointed(10)": lambda steps: hg.Checkpointed(slots=10),
-    "Reversible": lambda steps: hg.Reversible(),
+    "Checkpointed(10)": lambda _: hg.Checkpointed(slots=10),
+    "Reversible": lambda _: hg.Reversible(),
 }
 
 
@@ -52,9 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", args.float64)
     for network in args.networks:
-        seconds = measure(
-            network, args.steps, args.repeats, adam=args.adam, adjoints=args.adjoints
-        )
+        seconds = measure(network, args.steps, args.repeats, adam=args.adam, adjoints=args.adjoints)
         plain, scan = next(iter(seconds.values())), seconds["jax.grad through lax.scan"]
         table = Table("", "seconds", "÷ training", "÷ jax.grad through scan")
         kind = f"{'Adam' if args.adam else 'momentum'}, float{64 if args.float64 else 32}"

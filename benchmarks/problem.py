@@ -43,8 +43,9 @@ def dense(width: int) -> Network:
 
     def init(key):
         params = {}
-        for i, (key, (n, m)) in enumerate(zip(jax.random.split(key, 3), sizes, strict=True), 1):
-            params[f"w{i}"] = jax.random.normal(key, (n, m)) / np.sqrt(n)
+        for i, (n, m) in enumerate(sizes, 1):
+            normal = jax.random.normal(jax.random.fold_in(key, i), (n, m))
+            params[f"w{i}"] = normal / np.sqrt(n)
             params[f"b{i}"] = jnp.zeros(m)
         return params
 
@@ -99,7 +100,7 @@ def cross_entropy(logits, y):
 
 
 def make(network: Network, steps: int, *, adam: bool = False, seed: int = 0) -> Problem:
-    """A run with one rate a step and one penalty for hyperparameters, in the float type in force."""
+    """A run with a rate for each step and a penalty, in the float type in force."""
     x, y = load_digits(return_X_y=True)
     x, y = jnp.asarray(x / 16, jnp.result_type(float)), jnp.asarray(y)
     train, valid = (x[:1280], y[:1280]), (x[1280:], y[1280:])

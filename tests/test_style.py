@@ -51,7 +51,17 @@ def _has_abstract_vars(c):
 
 def test_imports_run_downward():
     """A lower layer never imports a higher one."""
-    layers = ["trees", "numerics", "exact", "optimizers", "dynamics", "adjoints", "batches", "training", "objective"]
+    layers = [
+        "trees",
+        "numerics",
+        "exact",
+        "optimizers",
+        "dynamics",
+        "adjoints",
+        "batches",
+        "training",
+        "objective",
+    ]
     layers += ["diagnostics", "tuning", "datasets", "report", "tools", "cli"]
     rank = {name: i for i, name in enumerate(layers)}
     for path in FILES:

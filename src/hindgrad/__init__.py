@@ -2,9 +2,9 @@
 
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed
-from hindgrad.adjoints import Recall as Recall
 from hindgrad.adjoints import Interpolated as Interpolated
 from hindgrad.adjoints import Raise as Raise
+from hindgrad.adjoints import Recall as Recall
 from hindgrad.adjoints import Report as Report
 from hindgrad.adjoints import Reversible as Reversible
 from hindgrad.adjoints import Stored as Stored

@@ -34,30 +34,28 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
 
     A compiler may fuse a product into the sum that it enters, which keeps bits that the product
     alone rounds off, and it does so in one program and not in another. Here every operand of a
-    floating-point sum is first passed through a selection that no compiler can see through. Inside
-    functions with derivatives of their own, nothing is changed.
+    real floating-point sum is first passed through a selection that no compiler can see through.
+    Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
-    results = jex.jaxpr_as_fun(_separated(closed))(*jax.tree.leaves(args))
+    separated = closed.replace(jaxpr=_separated(closed.jaxpr, set(closed.jaxpr.invars)))
+    results = jex.jaxpr_as_fun(separated)(*jax.tree.leaves(args))
     return jax.tree.unflatten(jax.tree.structure(struct), results)
 
 
 SUMS = {"add", "sub", "add_any", "reduce_sum", "cumsum"}
 """The primitives whose operands are kept apart from what computes them."""
 CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
+"""Functions with derivatives of their own: their operands are kept apart, their insides left."""
 
 
-def _separated(closed: Any) -> Any:
-    """The jaxpr, with what enters its sums kept apart."""
-    return closed.replace(jaxpr=_separated_open(closed.jaxpr))
-
-
-def _separated_open(jaxpr: Any) -> Any:
-    given = {*jaxpr.constvars, *jaxpr.invars}
+def _separated(jaxpr: Any, given: set[Any]) -> Any:
+    """The jaxpr, with what enters its sums kept apart, except for what is given from outside."""
+    given = given.union(jaxpr.constvars)
     equations = []
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name in SUMS:
+        if name in SUMS | CUSTOM:
             operands = []
             for v in equation.invars:
                 if _is_computed_float(v, given):
@@ -66,7 +64,7 @@ def _separated_open(jaxpr: Any) -> Any:
                     (v,) = keeping.outvars
                 operands.append(v)
             equation = equation.replace(invars=operands)
-        elif name not in CUSTOM:
+        else:
             parameters = {key: _separated_within(x) for key, x in equation.params.items()}
             equation = equation.replace(params=parameters)
         equations.append(equation)
@@ -76,9 +74,9 @@ def _separated_open(jaxpr: Any) -> Any:
 def _separated_within(parameter: Any) -> Any:
     """An equation's parameter: the bodies of loops and branches are changed too."""
     if isinstance(parameter, jex.ClosedJaxpr):
-        return _separated(parameter)
+        return parameter.replace(jaxpr=_separated(parameter.jaxpr, set()))
     if isinstance(parameter, jex.Jaxpr):
-        return _separated_open(parameter)
+        return _separated(parameter, set())
     if type(parameter) is tuple:
         return tuple(map(_separated_within, parameter))
     return parameter

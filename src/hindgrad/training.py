@@ -156,14 +156,14 @@ class Training(eqx.Module):
         steps = self.steps if steps is None else steps
         _check_steps(steps)
         from_zero = isinstance(start, int) and start == 0
-        start = None if from_zero else jnp.asarray(start, jnp.int32)
+        begin = None if from_zero else jnp.asarray(start, jnp.int32)
         return _train(
             self,
             trees.as_hyper(params),
             trees.as_hyper(hyper),
             _adjoint(adjoint),
             state,
-            start,
+            begin,
             steps,
         )
 

@@ -165,9 +165,7 @@ def test_lengths_and_windows(x64, steps):
         return jnp.sum(run.params**2)
 
     hyper = jax.tree.map(jnp.asarray, hyper)
-    got, wanted = (
-        jax.grad(score)(hyper, a) for a in (hg.Reversible(min_decay=0.5), hg.Stored())
-    )
+    got, wanted = (jax.grad(score)(hyper, a) for a in (hg.Reversible(min_decay=0.5), hg.Stored()))
     assert problems.relative_error(got, wanted) <= 1e-9
 
 

@@ -247,3 +247,25 @@ def test_equinox_module_as_hyper(key):
     result = quiet(bowl, network, optax.adam(0.1), steps=30, patience=None)
     assert isinstance(result.hyper, eqx.nn.MLP)
     assert result.value < 0.1 * result.history[0].value
+
+
+def test_a_run_that_leaves_the_exact_range_is_turned_back_from():
+    """Reversible's error becomes a NaN, a reason, and a smaller step."""
+    training = hg.Training(
+        lambda params, hyper, batch: jnp.sum((params - 1) ** 2),
+        optimizer=hg.Momentum(lambda hyper, t: jnp.exp(hyper["log_rate"])),
+        batches=lambda t: None,
+        steps=30,
+    )
+    objective = hg.Objective(
+        training, init=jnp.zeros(2), score=lambda params, hyper, key: jnp.sum((params - 1) ** 2)
+    )
+    hyper = {"log_rate": jnp.asarray(-6.0)}
+    result = hg.tune(
+        objective, hyper, optax.sign_sgd(14.0), steps=8, adjoint=hg.Reversible(), progress=False
+    )
+    statuses = [record.status for record in result.history]
+    assert statuses[:2] == ["accepted", "not finite"]
+    assert "left the range" in result.history[1].reason
+    assert "left the range" in result.message
+    assert result.value < result.history[0].value

@@ -62,7 +62,7 @@ def multiply(
     2015, Algorithm 3, multiply the number at every step, by a ratio n/d: that needs two general
     divisions, and the result is off by up to d units.)
     """
-    drift = fixed.drift + bits
+    drift = _drift(fixed) + bits
     whole = jnp.floor(drift * QUANTUM)
     base = _power_of_two(whole)
     fixed, rest = fixed_point.shift_out(fixed, base)
@@ -99,14 +99,12 @@ def divide_back(
         digit = _read(buffer, count)
         word = jnp.where(pushed, word * 2.0**DIGIT + digit.astype(jnp.float64), word)
     # The drift before lay in [0, 1) bits, which tells how many whole bits were taken off.
-    whole = jnp.maximum(jnp.ceil((bits - fixed.drift) * QUANTUM), 0.0)
+    whole = jnp.maximum(jnp.ceil((bits - _drift(fixed)) * QUANTUM), 0.0)
     base = _power_of_two(whole)
     older = jnp.floor(word / base)
     fixed = fixed_point.shift_in(fixed, base, word - older * base)
-    fixed = eqx.tree_at(lambda f: f.drift, fixed, fixed.drift + (whole / QUANTUM - bits))
-    buffer = eqx.tree_at(
-        lambda b: (b.word, b.count), buffer, (older.astype(jnp.float32), count)
-    )
+    fixed = eqx.tree_at(lambda f: f.drift, fixed, _drift(fixed) + (whole / QUANTUM - bits))
+    buffer = eqx.tree_at(lambda b: (b.word, b.count), buffer, (older.astype(jnp.float32), count))
     return fixed, buffer
 
 
@@ -118,3 +116,7 @@ def _read(buffer, i):
 def _power_of_two(whole):
     """Exactly; `exp2` rounds."""
     return jnp.left_shift(jnp.int32(1), whole.astype(jnp.int32)).astype(jnp.float64)
+
+
+def _drift(fixed: Fixed) -> Any:
+    return fixed.drift

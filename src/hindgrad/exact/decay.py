@@ -19,7 +19,7 @@ def bits_lost(kept: Float64[Array, "..."], lost: Float64[Array, "..."]) -> Float
     given to full relative precision. Rounding moves it by at most 4e-16.
     """
     kept, lost = numerics.apart(kept), numerics.apart(lost)
-    near_one = lost < kept
+    near_one = lost < 0.25  # beyond, XLA's log1p is less accurate than its log
     logarithm = jnp.where(near_one, jnp.log1p(-lost), jnp.log(kept))
     return jnp.round(-logarithm / (np.log(2) * QUANTUM))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hindgrad import trees
 from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
 from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
@@ -86,12 +87,12 @@ class Adam(MovingOptimizer):
             name: jax.tree.map(lambda b: b.lost, decays[name], is_leaf=is_decay)
             for name in ("b1", "b2")
         }
-        grads = [lambda state, gradient: gradient]
+        grads = [lambda _, gradient: gradient]
         if self.weight_decay is not None:
             grads += self.weight_decay.gradients(params, coefficients)
 
         def square(state, gradient):
-            total = jax.tree.map(lambda *gs: sum(gs[1:], gs[0]), *(g(state, gradient) for g in grads))
+            total = trees.add(*(grad(state, gradient) for grad in grads))
             return jax.tree.map(lambda w, g: w * (g * g), lost["b2"], total)
 
         def step(state, gradient):
@@ -103,25 +104,21 @@ class Adam(MovingOptimizer):
             )
 
         times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, lost["b1"], grad(s, g))
-        # The second moment is tiny beside its range, and the decay's denominator large.
+        # The second moment is tiny beside its range: it needs another digit.
         absorb = [
             Scale(_mean, "b1"),
             *(Add(_mean, times(grad)) for grad in grads),
             Scale(_square, "b2", digits=1, power=2),
             Add(_square, square),
             Scale(_mean_weight, "b1", digits=1, power=0),
-            Add(_mean_weight, lambda s, g: lost["b1"]),
+            Add(_mean_weight, lambda *_: lost["b1"]),
             Scale(_square_weight, "b2", digits=1, power=0),
-            Add(_square_weight, lambda s, g: lost["b2"]),
+            Add(_square_weight, lambda *_: lost["b2"]),
         ]
         after = [Add(_params, step)]
         if "weight_decay" in decays:
             after = [Scale(_params, "weight_decay"), *after]
         return Moves(absorb=absorb, after=after)
-
-    @property
-    def irreversible(self):
-        return None
 
 
 def _params(state):

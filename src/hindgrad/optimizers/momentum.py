@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from hindgrad import trees
 from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
@@ -14,9 +15,6 @@ from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 
 class Convention(eqx.Module):
     """One way of writing momentum: velocity v, gradient g, rate α, decay m (all per element)."""
-
-    sign: eqx.AbstractClassVar[int]
-    """1 if the velocity points along the step, −1 if along the gradient."""
 
     @abc.abstractmethod
     def moves(self, rate: PyTree, decay: PyTree, grads: PyTree) -> Moves:
@@ -26,6 +24,11 @@ class Convention(eqx.Module):
     def irreversible(self) -> str | None:
         """Why the step cannot be undone; None if it can."""
         return None
+
+    @property
+    def sign(self) -> int:
+        """1 if the velocity points along the step, −1 if along the gradient."""
+        return 1
 
     def velocity_along(self, stride: Array, rate: Array) -> Array:
         """The velocity that moves the parameters by `stride`."""
@@ -50,46 +53,46 @@ class Damped(Convention):
     """`v ← m v − (1 − m) g; θ ← θ + α v` (Maclaurin, Duvenaud & Adams 2015, Alg. 1, with the
     velocity after the step in the parameters' update)."""
 
-    sign = 1
-
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -m.lost, decay, is_leaf=_is_keep)
-        step = lambda s, g: jax.tree.map(jnp.multiply, rate, s.memory)
+        step = lambda s, _: jax.tree.map(jnp.multiply, rate, s.memory)
         return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
 class PositionFirst(Convention):
     """`θ ← θ + α v; v ← m v − g(θ)`: the gradient is taken at the new position."""
 
-    sign = 1
-
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
-        step = lambda s, g: jax.tree.map(jnp.multiply, rate, s.memory)
+        step = lambda s, _: jax.tree.map(jnp.multiply, rate, s.memory)
         return Moves(before=[Add(_params, step)], absorb=_absorb(weights, grads))
 
 
 class HeavyBall(Convention):
     """`v ← m v + g; θ ← θ − α v` (Polyak 1964), as the usual libraries have it."""
 
-    sign = -1
+    @property
+    def sign(self):
+        return -1
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
-        step = lambda s, g: jax.tree.map(lambda a, v: -a * v, rate, s.memory)
+        step = lambda s, _: jax.tree.map(lambda a, v: -a * v, rate, s.memory)
         return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
 class Nesterov(Convention):
     """`v ← m v + g; θ ← θ − α (g + m v)` (Nesterov 1983), as the usual libraries have it."""
 
-    sign = -1
+    @property
+    def sign(self):
+        return -1
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
 
         def step(state, gradient):
-            total = jax.tree.map(lambda *gs: sum(gs[1:], gs[0]), *(g(state, gradient) for g in grads))
+            total = trees.add(*(grad(state, gradient) for grad in grads))
             return jax.tree.map(
                 lambda m, a, v, g: -a * (g + m.kept * v),
                 decay,
@@ -167,7 +170,7 @@ class Momentum(MovingOptimizer):
 
     def moves(self, params, coefficients, decays):
         rate = spread("rate", coefficients["rate"], params)
-        grads = [lambda state, gradient: gradient]
+        grads = [lambda _, gradient: gradient]
         if self.weight_decay is not None:
             grads += self.weight_decay.gradients(params, coefficients)
         moves = self.convention.moves(rate, decays["decay"], grads)

@@ -97,9 +97,8 @@ def is_decay(x: Any) -> bool:
 class Scale(NamedTuple):
     """Multiplies a part of the state by a decay.
 
-    Run exactly, the part has `digits` digits of 24 bits beyond the 42 of the leading one (a
-    multiplication by n/d is off by up to d units of the last), and numbers of the scale of the
-    parameters to the `power`.
+    Run exactly, the part has `digits` digits of 24 bits beyond the 42 fractional bits of the
+    leading one, and numbers of the scale of the parameters to the `power`.
     """
 
     where: Callable[[State], PyTree]
@@ -152,9 +151,9 @@ class MovingOptimizer(Optimizer):
         """The step. `params` (arrays or structs) give shapes and dtype only."""
 
     @property
-    @abc.abstractmethod
     def irreversible(self) -> str | None:
         """Why the moves cannot be undone; None if they can."""
+        return None
 
     def constants(self) -> dict[str, PyTree]:
         """The coefficients that are plain numbers, unrounded, under their names in

@@ -38,7 +38,7 @@ class Coupled(WeightDecay):
 
     def gradients(self, params, coefficients):
         strength = spread("weight_decay", coefficients["weight_decay"], params)
-        return [lambda state, gradient: jax.tree.map(jnp.multiply, strength, state.params)]
+        return [lambda state, _: jax.tree.map(jnp.multiply, strength, state.params)]
 
     def shrinking(self, params, coefficients):
         del params, coefficients

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.reversible.failure import describe, reporting
+from hindgrad.objective import Objective
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.progress import Progress
 from hindgrad.tuning.state import Point, Record, State, Status, Store
@@ -166,7 +167,8 @@ class _Loop:
         grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
-        history = [*state.history, Record(step, value, norm, state.scale, status, describe(found.status))]
+        record = Record(step, value, norm, state.scale, status, describe(found.status))
+        history = [*state.history, record]
         if status == "worse for long":
             return self._take_refuge(state, history)
         if status != "accepted":
@@ -191,7 +193,7 @@ class _Loop:
             raise ValueError(
                 f"The start's value is {history[-1].value} and its hypergradient has norm "
                 f"{history[-1].norm}: tuning cannot begin there. Lower the rates, shorten the "
-                "run, or clip the training's own gradients."
+                f"run, or clip the training's own gradients. {history[-1].reason}"
             )
         again = len(history) > 1 and history[-2].status != "accepted"
         accepted = state.accepted[:-1] if again and len(state.accepted) > 1 else state.accepted
@@ -240,6 +242,10 @@ class _Evaluated(eqx.Module):
         args = () if key is None else (key,)
         if self.adjoint is None:
             return self.objective(hyper, *args)
+        if not isinstance(self.objective, Objective):
+            raise TypeError(
+                "tune(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."
+            )
         return self.objective(hyper, *args, adjoint=reporting(self.adjoint, status))
 
 
@@ -324,7 +330,7 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     undone = sum(r.status != "accepted" for r in state.history)
     message = f"Took {name} of {len(state.history)} steps."
     if undone:
-        reason = next((f" ({r.reason})" for r in state.history if r.reason), "")
+        reason = next((f" One reason: {r.reason}" for r in state.history if r.reason), "")
         message += (
             f" Times it turned back, from NaN or from worse values: {undone}; the smallest rate "
             f"was {min(r.scale for r in state.history):.2g} of the optimizer's."

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
 from hindgrad import dynamics as dynamics_module
@@ -67,7 +68,7 @@ class Decays(eqx.Module):
         else:
             given, bits = jax.tree.map(lambda x: x[k], schedule)
         coefficients = _whole(dynamics, given)
-        decays = dynamics.optimizer.decays(self.like, coefficients)
+        decays = _optimizer(dynamics).decays(self.like, coefficients)
         constant = jax.tree.map(jnp.float64, self.constant)
         return Now(coefficients, decays, constant | bits)
 
@@ -75,8 +76,14 @@ class Decays(eqx.Module):
         """How many bits each decay loses in the whole run, at each leaf of the parameters."""
         steps, bits = dynamics.steps, {}
         for name, lost in self.constant.items():
-            bits[name] = [steps * float(x) * decay.QUANTUM for x in jax.tree.leaves(lost)]
+            largest = [float(np.max(x)) for x in jax.tree.leaves(lost)]
+            bits[name] = [steps * x * decay.QUANTUM for x in largest]
         known = self._known_bits(dynamics)
+        if isinstance(min_decay, dict) and (unknown := set(min_decay) - set(known) - set(bits)):
+            raise ValueError(
+                f"Reversible(min_decay) names {sorted(unknown)}; the optimizer's decays are "
+                f"{sorted({*known, *bits})}."
+            )
         for name, value in known.items():
             least = min_decay.get(name) if isinstance(min_decay, dict) else min_decay
             if value is not None:
@@ -96,28 +103,28 @@ class Decays(eqx.Module):
         """Of the decays that are not plain numbers: None unless they depend on the step alone."""
         start = dynamics.start
         struct = jax.eval_shape(lambda: self.coefficients(dynamics, start))
-        names = set(jax.eval_shape(lambda: self._varying(dynamics, self.coefficients(dynamics, start))))
-        if not names:
-            return {}
-        if dynamics.steps * trees.size(struct) > dynamics_module.STACK_LIMIT:
-            return dict.fromkeys(names)
 
         def bits(t):
             return jax.tree.map(jnp.max, self._varying(dynamics, self.coefficients(dynamics, t)))
 
+        names = set(jax.eval_shape(bits, start))
+        if not names:
+            return {}
+        if dynamics.steps * trees.size(struct) > dynamics_module.STACK_LIMIT:
+            return dict.fromkeys(names)
         with jax.ensure_compile_time_eval():
             found = jax.vmap(bits)(start + jnp.arange(dynamics.steps, dtype=jnp.int32))
             sums = {name: [jnp.sum(x) for x in jax.tree.leaves(b)] for name, b in found.items()}
         return {
             name: None
-            if any(isinstance(x, jax.core.Tracer) for x in leaves)
+            if any(isinstance(x, Tracer) for x in leaves)
             else [float(x) * decay.QUANTUM for x in leaves]
             for name, leaves in sums.items()
         }
 
     def _varying(self, dynamics, given):
         """The bits lost by the decays that are not plain numbers."""
-        decays = dynamics.optimizer.decays(self.like, _whole(dynamics, given))
+        decays = _optimizer(dynamics).decays(self.like, _whole(dynamics, given))
         return _bits({name: d for name, d in decays.items() if name not in self.constant})
 
 
@@ -136,7 +143,7 @@ def decays_of(dynamics: GradientTraining, params: PyTree) -> Decays:
 def _constant_bits(dynamics, like, unknown):
     """The bits lost by the decays that depend on plain numbers alone: those that stay numbers
     when every other coefficient is NaN."""
-    decays = dynamics.optimizer.decays(like, {**unknown, **_constants(dynamics)})
+    decays = _optimizer(dynamics).decays(like, {**unknown, **_constants(dynamics)})
     decays = {
         name: d
         for name, d in decays.items()
@@ -149,7 +156,7 @@ def _constant_bits(dynamics, like, unknown):
                 f"Reversible: the decay {name!r} is {smallest:g}. A decay below 1/128 keeps too "
                 "little for a step to be undone (one of 0 keeps nothing). Use Checkpointed()."
             )
-    return jax.tree.map(float, _bits(decays))
+    return jax.tree.map(lambda x: float(x) if x.ndim == 0 else x, _bits(decays))
 
 
 def _bits(decays):
@@ -158,11 +165,15 @@ def _bits(decays):
 
 
 def _constants(dynamics):
-    return dynamics.optimizer.constants()
+    return _optimizer(dynamics).constants()
+
+
+def _optimizer(dynamics):
+    return dynamics.optimizer
 
 
 def _whole(dynamics, given):
-    widen = lambda x: x.astype(jnp.float64)
+    widen = lambda x: jnp.asarray(x, jnp.float64)
     return jax.tree.map(widen, given) | _constants(dynamics)
 
 

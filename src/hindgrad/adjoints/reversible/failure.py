@@ -24,9 +24,9 @@ _TEXTS = {
         "diverges; otherwise give Reversible(scale=…), a power of two by which the range grows."
     ),
     SMALL_DECAY: (
-        "the decay of {leaf} is too small at step {step}: a decay must be at least 1/128 "
-        "(one of 0 loses everything), at most 1, and no smaller than Reversible(min_decay=…). "
-        "Give a lower min_decay, or use Checkpointed()."
+        "the decay of {leaf} is too small at step {step}: below Reversible(min_decay=…), or "
+        "below 1/128 (one of 0 loses everything), or above 1. Give a lower min_decay, or use "
+        "Checkpointed()."
     ),
     FULL: (
         "the buffer for {leaf} was full at step {step}: the decays up to there lose more bits "
@@ -35,8 +35,10 @@ _TEXTS = {
     NOT_UNDONE: (
         "running backwards did not lead to the initial value of {leaf}; it went wrong between "
         "step {step} and the end, as far as the losses tell. A step did not come out the same "
-        "twice: the loss or the batches draw random numbers outside of JAX, or the compiler "
-        "rounds differently in the two directions. Use Checkpointed()."
+        "twice. If the loss or the batches draw random numbers outside of JAX, draw them from "
+        "the batch's key; if an optimizer of your own adds what depends on the part that it is "
+        "added to, mend that; otherwise the compiler rounds differently in the two directions: "
+        "use Checkpointed()."
     ),
 }
 
@@ -124,7 +126,7 @@ def reporting(adjoint: PyTree, status: Float[Array, " 3"]) -> PyTree:
 class Raise(Failure):
     """Raises `RuntimeError`, which says which leaf, at what step, and what to do."""
 
-    status: None = None
+    status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def handle(self, results, status, messages):
         index = messages.number(status)

@@ -17,6 +17,7 @@ from hindgrad.exact.buffer import Buffer
 from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.optimizers.moves import Scale, State
 
+
 class Format(NamedTuple):
     """How a leaf of the state is written as fixed-point numbers."""
 
@@ -94,6 +95,7 @@ class Plan(eqx.Module):
 def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     """The plan of a run; `ValueError` if it cannot be undone."""
     _check_reversible(dynamics)
+    dynamics, state = jax.tree.map(_constant, (dynamics, state))
     state = State(*state)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
@@ -120,6 +122,10 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     return Plan(structure, shapes, formats, lanes, decays, adjoint.memory, messages)
 
 
+def _constant(leaf):
+    return jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf
+
+
 def _check_reversible(dynamics):
     optimizer = dynamics.optimizer if isinstance(dynamics, GradientTraining) else None
     if optimizer is None:
@@ -129,7 +135,9 @@ def _check_reversible(dynamics):
             "nor an optimizer from optax is. Use Checkpointed()."
         )
     if optimizer.irreversible is not None:
-        raise ValueError(f"Reversible() cannot undo this: {optimizer.irreversible}. Use Checkpointed().")
+        raise ValueError(
+            f"Reversible() cannot undo this: {optimizer.irreversible}. Use Checkpointed()."
+        )
 
 
 def _scales(decays, dynamics):

@@ -31,7 +31,7 @@ class Tape(NamedTuple):
     position: Position
     """Where the run is."""
     schedule: PyTree
-    """Coefficients and ratios of all steps, as far as they are small."""
+    """Coefficients and decays of all steps, as far as they are small."""
     pushed: PyTree
     """Whether the buffers pushed a digit, at each step."""
     losses: PyTree

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from hindgrad import numerics
 from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
@@ -28,7 +27,8 @@ class Step:
         self.now: Now = plan.decays.at(dynamics, schedule, k)
         applied = jax.tree.map(_applied, self.now.decays, self.now.bits, is_leaf=is_decay)
         like, coefficients = plan.decays.like, self.now.coefficients
-        self.moves: Moves = dynamics.optimizer.moves(like, coefficients, applied)
+        optimizer: Any = dynamics.optimizer
+        self.moves: Moves = optimizer.moves(like, coefficients, applied)
         # Each multiplication's number among the plan's lanes.
         scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]
         self.number = {id(move): i for i, move in enumerate(scales)}
@@ -147,4 +147,3 @@ def _applied(d, bits):
 
 def _widened(tree):
     return jax.tree.map(lambda x: x.astype(jnp.float64), tree)
-

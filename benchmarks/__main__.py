@@ -1,0 +1,13 @@
+"""Every benchmark with its default settings: `python -m benchmarks` (half an hour)."""
+
+import sys
+
+from benchmarks import hypergradient, memory, reversal
+
+for options in ([], ["--adam"], ["--float64", "--networks", "dense-128"]):
+    sys.argv[1:] = options
+    hypergradient.main()
+sys.argv[1:] = ["--picture", "docs/images/memory.png"]
+memory.main()
+sys.argv[1:] = []
+reversal.main()

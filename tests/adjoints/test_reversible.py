@@ -383,3 +383,19 @@ def test_refused(case):
 def test_unroll_is_refused():
     with pytest.raises(ValueError, match="Neither unroll"):
         hg.unroll(lambda s, h, t: s * h, jnp.ones(2), 0.5, 3, adjoint=REVERSIBLE)
+
+
+def test_second_derivatives_are_refused():
+    """They would pass through the rounding, which has the derivative 0."""
+    f = lambda rate: quadratic(REVERSIBLE, MOMENTUM)({**HYPER, "rate": rate}, START)
+    with pytest.raises(ValueError, match="first derivatives only"):
+        jax.grad(jax.grad(f))(0.1)
+    with pytest.raises((ValueError, TypeError)):
+        jax.hessian(f)(0.1)
+
+
+def test_unknown_names_in_min_decay():
+    with pytest.raises(
+        ValueError, match=r"names \['decya'\]; the optimizer's decays are \['decay'\]"
+    ):
+        quadratic(hg.Reversible(min_decay={"decya": 0.8}), MOMENTUM)(HYPER, START)

@@ -53,6 +53,27 @@ class Reversible(Adjoint):
 
 
 @eqx.filter_custom_vjp
+def _once(x):
+    """The same. Rounding has the derivative 0, so a second derivative would be wrong."""
+    return x
+
+
+@_once.def_fwd
+def _once_forward(perturbed, x):
+    del perturbed, x
+    raise ValueError(
+        "Reversible() gives first derivatives only; a second one was asked for (jax.hessian, or "
+        "jax.grad of a jax.grad). Use Checkpointed() or Stored()."
+    )
+
+
+@_once.def_bwd
+def _once_backward(residuals, cotangent, perturbed, x):
+    del residuals, cotangent, perturbed, x
+    raise AssertionError("the forward rule raises")
+
+
+@eqx.filter_custom_vjp
 def _run(inputs, how):
     (dynamics, state, _), (plan, failure) = inputs, how
     with numerics.wide():
@@ -62,7 +83,7 @@ def _run(inputs, how):
 
 @_run.def_fwd
 def _run_forward(perturbed, inputs, how):
-    (dynamics, state, _), (plan, failure) = inputs, how
+    (dynamics, state, _), (plan, failure) = _once(inputs), how
     with numerics.wide():
         results, tape, status = run.forward(plan, dynamics, state, keep=True)
         results = failure.handle(results, status, plan.messages)
@@ -73,6 +94,7 @@ def _run_forward(perturbed, inputs, how):
 def _run_backward(residuals, cotangents, perturbed, inputs, how):
     del perturbed  # traced here; the residuals hold it as Python booleans
     tape, status, wanted = residuals
+    tape, cotangents, inputs = _once((tape, cotangents, inputs))
     (dynamics, state, probe), (plan, failure) = inputs, how
     with numerics.wide():
         results, later = run.undo(plan, dynamics, state, wanted, tape, cotangents)

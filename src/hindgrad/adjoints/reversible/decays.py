@@ -168,7 +168,7 @@ def _constants(dynamics):
     return _optimizer(dynamics).constants()
 
 
-def _optimizer(dynamics):
+def _optimizer(dynamics: Any) -> Any:
     return dynamics.optimizer
 
 

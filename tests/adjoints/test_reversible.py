@@ -363,7 +363,11 @@ def test_report():
 
 REFUSED = {
     "min_decay": (DECAYING, REVERSIBLE, "needs min_decay for the decay 'decay'"),
-    "min_decay not named": (DECAYING, hg.Reversible(min_decay={"b1": 0.5}), "does not name it"),
+    "min_decay not named": (
+        hg.Adam(0.1, lambda hyper, t: hyper["rate"], lambda hyper, t: hyper["rate"]),
+        hg.Reversible(min_decay={"b1": 0.5}),
+        "'b2'.*does not name it",
+    ),
     "min_decay range": (DECAYING, hg.Reversible(min_decay=0.001), "0.001 .*outside"),
     "decay 0": (hg.Momentum(0.1, 0.0), REVERSIBLE, "'decay' is 0"),
     "Nesterov": (hg.Momentum(0.1, convention=hg.Nesterov()), REVERSIBLE, "Checkpointed"),

@@ -108,7 +108,7 @@ CASES = [(f, (X, W)) for f in [*DIFFERENTIABLE, mixed]]
 CASES += [(doubled_until, (X,)), (convolved, (PARAMS, IMAGES))]
 
 
-def close(one, other):
+def assert_close(one, other):
     """The same structure and dtypes, and the same values but for rounding."""
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
@@ -155,9 +155,9 @@ def fed_by(function, *args):
 def test_same_results(function, args):
     """Structure, dtypes and values, without and with jit."""
     expected = jax.jit(function)(*args)
-    close(jax.jit(kept_apart(function))(*args), expected)
+    assert_close(jax.jit(kept_apart(function))(*args), expected)
     if function in (mixed, nested):
-        close(kept_apart(function)(*args), function(*args))
+        assert_close(kept_apart(function)(*args), function(*args))
 
 
 @pytest.mark.parametrize("function", DIFFERENTIABLE)
@@ -174,7 +174,7 @@ def test_same_derivatives(function):
 
         return jax.jit(run)(X, W)
 
-    close(both(kept_apart(function)), both(function))
+    assert_close(both(kept_apart(function)), both(function))
 
 
 @pytest.mark.parametrize(("function", "slope"), [(tripled, 3.0), (fived, 5.0)])
@@ -187,12 +187,12 @@ def test_derivatives_of_their_own(function, slope):
 
 def test_gradients_of_parameters():
     loss = lambda f: lambda p: f(p, IMAGES)["loss"]
-    close(*(jax.jit(jax.grad(loss(f)))(PARAMS) for f in (kept_apart(convolved), convolved)))
+    assert_close(*(jax.jit(jax.grad(loss(f)))(PARAMS) for f in (kept_apart(convolved), convolved)))
 
 
 def test_second_derivatives():
     f = lambda x: jnp.sum(x * x * x + x * jnp.sin(x * x))
-    close(*(jax.jit(jax.hessian(g))(X[0]) for g in (kept_apart(f), f)))
+    assert_close(*(jax.jit(jax.hessian(g))(X[0]) for g in (kept_apart(f), f)))
 
 
 def test_infinite_and_nan_stay_what_they_are():
@@ -259,7 +259,7 @@ def test_whole_numbers_are_left_alone():
 
 def test_same_with_x64_on(x64):
     x = jnp.linspace(0.1, 1, 12).reshape(3, 4)
-    close(*(jax.jit(f)(x, x.T + 1) for f in (kept_apart(confusing), confusing)))
+    assert_close(*(jax.jit(f)(x, x.T + 1) for f in (kept_apart(confusing), confusing)))
 
 
 def test_users_setting_within_wide():
@@ -269,4 +269,4 @@ def test_users_setting_within_wide():
         assert jnp.zeros(1).dtype == jnp.float64
         with numerics.setting(False):
             assert jnp.zeros(1).dtype == jnp.float32
-    close(numerics.isolate(X, {"w": W}), (X, {"w": W}))
+    assert_close(numerics.isolate(X, {"w": W}), (X, {"w": W}))

@@ -112,14 +112,19 @@ def test_draws_and_types_are_the_users(key):
     assert not jax.config.read("jax_enable_x64")
 
 
-def quadratic(adjoint, optimizer, steps=20):
-    """A score of (rate, start), cheap to compile; `shift` reaches every step's loss."""
-    training = hg.Training(
+def chase(optimizer, steps):
+    """Training that is cheap to compile: parameters follow a moving target."""
+    return hg.Training(
         lambda params, hyper, batch: jnp.sum((params - hyper["shift"] * batch) ** 2),
         optimizer=optimizer,
         batches=lambda t: jnp.cos(1.0 * t),
         steps=steps,
     )
+
+
+def quadratic(adjoint, optimizer, steps=20):
+    """A score of (hyper, start); `shift` reaches every step's loss."""
+    training = chase(optimizer, steps)
 
     def score(hyper, params):
         run = training(params, hyper, adjoint=adjoint)
@@ -151,13 +156,7 @@ def test_transformations():
 def test_lengths_and_windows(x64, steps):
     """One step, and a run continued from the state and the step at which another ended."""
     hyper = {"rate": 0.1, "shift": 0.5, "decay": 0.6}
-    optimizer = hg.Momentum(0.1, lambda hyper, t: hyper["decay"])
-    training = hg.Training(
-        lambda params, hyper, batch: jnp.sum((params - hyper["shift"] * batch) ** 2),
-        optimizer=optimizer,
-        batches=lambda t: jnp.cos(1.0 * t),
-        steps=steps,
-    )
+    training = chase(hg.Momentum(0.1, lambda hyper, t: hyper["decay"]), steps)
 
     def score(hyper, adjoint):
         begun = training(START.astype(float), hyper, adjoint=adjoint)
@@ -321,6 +320,7 @@ def test_a_run_that_does_not_come_home():
         lambda: jax.grad(final, argnums=1)(HYPER, START),
         lambda: jax.jit(jax.grad(final))(HYPER, START),
         lambda: jax.vmap(jax.grad(final), (0, None))(batch, START),
+        lambda: jax.lax.scan(lambda c, h: (c, jax.grad(final)(h, START)), 0, batch),
     ):
         with pytest.raises(RuntimeError, match=message):
             jax.block_until_ready(way())
@@ -331,8 +331,16 @@ def test_too_full_a_buffer(monkeypatch):
     monkeypatch.setattr("hindgrad.exact.buffer.rows_for", lambda bits: 1)
     optimizer = hg.Momentum(0.1, lambda hyper, t: hyper["rate"])
     f = quadratic(hg.Reversible(min_decay=0.5), optimizer, 40)
-    with pytest.raises(RuntimeError, match="buffer for memory was full at step 1"):
-        jax.grad(f)({**HYPER, "rate": jnp.asarray(0.5)}, START)
+    hyper = {**HYPER, "rate": jnp.asarray(0.5)}
+    both = jax.tree.map(lambda x: jnp.stack([x, x]), hyper)
+    for way in (
+        lambda: jax.grad(f)(hyper, START),
+        lambda: jax.jit(jax.grad(f))(hyper, START),
+        lambda: jax.vmap(jax.grad(f), (0, None))(both, START),
+        lambda: jax.lax.scan(lambda c, h: (c, jax.grad(f)(h, START)), 0, both),
+    ):
+        with pytest.raises(RuntimeError, match="buffer for memory was full at step 1"):
+            jax.block_until_ready(way())
 
 
 def test_report():

@@ -32,7 +32,7 @@ def test_truncation_is_seen(key):
     f, hyper = objective(key)
     exact = jax.grad(f)(hyper)["rate"]["out"]
     found = hg.agreement(f, hyper, hg.Truncated(4)).leaves["['rate']['out']"]
-    assert found.norm_ratio < 0.99 * np.linalg.norm(exact) / np.linalg.norm(exact)
+    assert found.norm_ratio < 0.99
     assert found.cosine < 0.999
     assert found.cosine >= 0.9 * np.linalg.norm(exact[-4:]) / np.linalg.norm(exact)
 

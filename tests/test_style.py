@@ -59,10 +59,11 @@ def test_imports_run_downward():
         "dynamics",
         "adjoints",
         "batches",
+        "schedules",
         "training",
         "objective",
     ]
-    layers += ["diagnostics", "tuning", "datasets", "report", "tools", "cli"]
+    layers += ["diagnostics", "tuning", "datasets", "report", "tools", "experiments", "cli"]
     rank = {name: i for i, name in enumerate(layers)}
     for path in FILES:
         layer = path.relative_to(SOURCE).parts[0].removesuffix(".py")

@@ -2,13 +2,20 @@
 
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed
+from hindgrad.adjoints import ConjugateGradient as ConjugateGradient
+from hindgrad.adjoints import FixedPoint as FixedPoint
+from hindgrad.adjoints import Forward as Forward
+from hindgrad.adjoints import Implicit as Implicit
 from hindgrad.adjoints import Interpolated as Interpolated
+from hindgrad.adjoints import Neumann as Neumann
+from hindgrad.adjoints import NormalEquations as NormalEquations
 from hindgrad.adjoints import Raise as Raise
 from hindgrad.adjoints import Recall as Recall
 from hindgrad.adjoints import Report as Report
 from hindgrad.adjoints import Reversible as Reversible
 from hindgrad.adjoints import Stored as Stored
 from hindgrad.adjoints import Truncated as Truncated
+from hindgrad.adjoints import Warn as Warn
 from hindgrad.batches import full_batch as full_batch
 from hindgrad.batches import minibatches as minibatches
 from hindgrad.diagnostics.agreement import Agreement as Agreement
@@ -33,6 +40,7 @@ from hindgrad.optimizers import Optimizer as Optimizer
 from hindgrad.optimizers import PositionFirst as PositionFirst
 from hindgrad.optimizers import Scale as Scale
 from hindgrad.optimizers import from_optax as from_optax
+from hindgrad.schedules import piecewise as piecewise
 from hindgrad.training import Run as Run
 from hindgrad.training import Training as Training
 from hindgrad.training import unroll as unroll

@@ -10,9 +10,10 @@ from importlib.metadata import version
 
 import tyro
 
-from hindgrad.tools.settings import ArgumentError, Tune
+from hindgrad.tools.settings import ArgumentError, Reproduce, Tune
 
-COMMANDS = {"tune": Tune}
+Command = Tune | Reproduce
+COMMANDS: dict[str, type] = {"tune": Tune, "reproduce": Reproduce}
 
 ABOUT = "Differentiates through training. Each command has its own --help."
 
@@ -39,15 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Tune) -> None:
+def _run(command: Command) -> None:
     from rich.console import Console
 
-    from hindgrad.tools import tune
+    console = Console()
+    match command:
+        case Tune():
+            from hindgrad.tools import tune
 
-    tune.run(command, Console())
+            tune.run(command, console)
+        case Reproduce():
+            from hindgrad.experiments import reproduce
+
+            reproduce.run(command, console)
 
 
-def _parse(arguments: Sequence[str]) -> Tune | int:
+def _parse(arguments: Sequence[str]) -> Command | int:
     """The command with its settings, or the exit code if there is nothing left to do."""
     said = io.StringIO()
     try:

@@ -5,11 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.training import Training
+from hindgrad.training import Training, as_adjoint
 
 
 class Objective(eqx.Module):
@@ -64,11 +65,14 @@ class Objective(eqx.Module):
 
 @eqx.filter_jit
 def _score(objective, hyper, key, adjoint, steps):
-    run = objective.run(hyper, key, adjoint=adjoint, steps=steps)
-    value = objective.score(run.params, hyper, key)
-    if jax.numpy.shape(value) != ():
-        raise ValueError(f"The score has shape {jax.numpy.shape(value)}; a scalar is needed.")
-    return value
+    def score(hyper, adjoint):
+        run = objective.run(hyper, key, adjoint=adjoint, steps=steps)
+        value = objective.score(run.params, hyper, key)
+        if jnp.shape(value) != ():
+            raise ValueError(f"The score has shape {jnp.shape(value)}; a scalar is needed.")
+        return value
+
+    return as_adjoint(adjoint).evaluate(score, hyper)
 
 
 def _is_function(init):

@@ -42,7 +42,7 @@ def unroll(
     dtypes.
     """
     _check_steps(steps)
-    return _unroll(step, trees.as_hyper(state), trees.as_hyper(hyper), steps, _adjoint(adjoint))
+    return _unroll(step, trees.as_hyper(state), trees.as_hyper(hyper), steps, as_adjoint(adjoint))
 
 
 @eqx.filter_jit
@@ -161,7 +161,7 @@ class Training(eqx.Module):
             self,
             trees.as_hyper(params),
             trees.as_hyper(hyper),
-            _adjoint(adjoint),
+            as_adjoint(adjoint),
             state,
             begin,
             steps,
@@ -205,7 +205,8 @@ def _train(training, params, hyper, adjoint, memory, start, steps):
     return Run(eqx.combine(params, fixed), eqx.combine(memory, static), losses)
 
 
-def _adjoint(adjoint: Adjoint | None) -> Adjoint:
+def as_adjoint(adjoint: Adjoint | None) -> Adjoint:
+    """The adjoint, `Checkpointed()` for None; raises `TypeError` for anything else."""
     if adjoint is None:
         return Checkpointed()
     if not isinstance(adjoint, Adjoint):

@@ -2,24 +2,58 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.dynamics import Dynamics, Pulled
 
 
+class Traits(NamedTuple):
+    """What an adjoint can do, in words: its row in the documentation's table."""
+
+    states: str
+    """Where it gets past states from."""
+    memory: str
+    """What it keeps while a hypergradient is computed."""
+    replays: str
+    """Which steps it runs again."""
+    exact: str
+    """Whether its hypergradient is the run's own, up to rounding."""
+    optimizers: str
+    """Which optimizers it works with."""
+
+
 class Adjoint(eqx.Module):
     """How the derivative of a run is computed."""
+
+    traits: ClassVar[Traits | None] = None
 
     @abc.abstractmethod
     def run(self, dynamics: Dynamics, state: PyTree) -> tuple[PyTree, PyTree]:
         """Runs all steps from `state`: the final state and the outputs stacked over the steps,
         differentiable with respect to every inexact array in `dynamics` and `state`."""
+
+    def evaluate(self, function: Callable[[PyTree, "Adjoint"], PyTree], hyper: PyTree) -> PyTree:
+        """`function(hyper, adjoint)`, a start, a run by that adjoint, and a score: for an adjoint
+        that has something to gain from seeing all of it."""
+        return function(hyper, self)
+
+    def describe(self, status: Float[Array, " 3"]) -> str:
+        """The status of a run that failed, from `Report`, in words; empty if all is well."""
+        del status
+        return ""
+
+
+class Inline(Adjoint):
+    """The steps as an ordinary loop, whose derivative is JAX's own, in either mode."""
+
+    def run(self, dynamics, state):
+        return forward(dynamics, state)
 
 
 class Recall(Adjoint):

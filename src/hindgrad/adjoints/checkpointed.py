@@ -6,7 +6,7 @@ import numpy as np
 
 from hindgrad import trees
 from hindgrad.adjoints import binomial
-from hindgrad.adjoints.base import Adjoint, Recall
+from hindgrad.adjoints.base import Adjoint, Recall, Traits
 from hindgrad.adjoints.stored import Stored
 
 
@@ -22,6 +22,14 @@ class Checkpointed(Adjoint):
     - `slots`: how many states to keep, the initial one included (at least 1).
     - `budget`: bytes for the states of one run (under `vmap`, of each of the runs). Default 1 GiB.
     """
+
+    traits = Traits(
+        states="kept ones, or replayed from the nearest kept one",
+        memory="`slots` states and one; as many as fit into `budget` (1 GiB) unless given",
+        replays="none while all states fit, else the fewest possible",
+        exact="yes",
+        optimizers="any",
+    )
 
     slots: int | None = None
     budget: int = 2**30

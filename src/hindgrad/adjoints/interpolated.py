@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Recall, forward
+from hindgrad.adjoints.base import Recall, Traits, forward
 from hindgrad.dynamics import GradientTraining
 
 
@@ -15,6 +15,14 @@ class Interpolated(Recall):
     `(1 − k/T) θ_0 + (k/T) θ_T`; `Momentum`'s velocity is the one that leads along that line (eq. 8
     there), other memory lies on a line too.
     """
+
+    traits = Traits(
+        states="the line between the first and the last",
+        memory="two states",
+        replays="none",
+        exact="no",
+        optimizers="any",
+    )
 
     def record(self, dynamics, state):
         final, outputs = forward(dynamics, state)

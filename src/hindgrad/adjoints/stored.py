@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Recall
+from hindgrad.adjoints.base import Recall, Traits
 
 
 class Stored(Recall):
@@ -11,6 +11,14 @@ class Stored(Recall):
 
     Exact; no step is replayed; memory: `steps` states.
     """
+
+    traits = Traits(
+        states="every state kept",
+        memory="T states",
+        replays="none",
+        exact="yes",
+        optimizers="any",
+    )
 
     def record(self, dynamics, state):
         def body(state, k):

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Adjoint, forward
+from hindgrad.adjoints.base import Adjoint, Traits, forward
 from hindgrad.adjoints.checkpointed import Checkpointed
 
 
@@ -22,12 +22,23 @@ class Truncated(Adjoint):
     - `inner`: the adjoint used within it.
     """
 
+    traits = Traits(
+        states="the inner adjoint, over the last steps only",
+        memory="that of the inner adjoint",
+        replays="those of the inner adjoint",
+        exact="no: steps before count as constant",
+        optimizers="those of the inner adjoint",
+    )
+
     steps: int
     inner: Adjoint = Checkpointed()
 
     def __check_init__(self):
         if self.steps < 1:
             raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
+
+    def describe(self, status):
+        return self.inner.describe(status)
 
     def run(self, dynamics, state):
         head = dynamics.steps - self.steps

@@ -1,4 +1,4 @@
-"""What `hindgrad tune` is asked to do."""
+"""What the commands are asked to do."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -102,3 +102,47 @@ class Tune:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
         } | {"from": None if self.start is None else str(self.start)}
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce an experiment from a paper on the real data, with its table and pictures.
+
+    hyper-cleaning: which labels are wrong? (Franceschi et al. 2017, section 5.1)
+    task-interactions: which tasks help each other? (the same, section 5.2)
+    phones: rates tuned in real time, during one run (the same, section 5.3)
+    modes: time and memory of forward and reverse mode
+
+    Example: hindgrad reproduce hyper-cleaning
+    """
+
+    name: Annotated[
+        tyro.conf.Positional[Literal["hyper-cleaning", "task-interactions", "phones", "modes"]],
+        tyro.conf.arg(metavar="NAME"),
+    ]
+    """Which one."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where the results go; reproduced/NAME unless given."""
+    full: Flag = False
+    """The paper's own settings: hours."""
+    seeds: int | None = None
+    """How many repetitions, if not the experiment's own number."""
+    seed: int = 0
+    """The first seed: it decides everything that is random."""
+    resume: Flag = False
+    """Go on with an interrupted run in --out."""
+    overwrite: Flag = False
+    """Replace the results of an earlier run in --out."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or Path("reproduced") / self.name
+
+    def check(self) -> None:
+        """Raises `ArgumentError` if an argument is out of its range."""
+        for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+        if self.resume and self.overwrite:
+            raise ArgumentError("--resume and --overwrite exclude each other; give one.")

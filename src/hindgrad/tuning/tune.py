@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.reversible.failure import describe, reporting
+from hindgrad.adjoints.failure import reporting
 from hindgrad.objective import Objective
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.progress import Progress
@@ -167,7 +167,7 @@ class _Loop:
         grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
-        record = Record(step, value, norm, state.scale, status, describe(found.status))
+        record = Record(step, value, norm, state.scale, status, self.objective.describe(found.status))
         history = [*state.history, record]
         if status == "worse for long":
             return self._take_refuge(state, history)
@@ -247,6 +247,10 @@ class _Evaluated(eqx.Module):
                 "tune(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."
             )
         return self.objective(hyper, *args, adjoint=reporting(self.adjoint, status))
+
+    def describe(self, status) -> str:
+        """Why an adjoint failed."""
+        return "" if self.adjoint is None else self.adjoint.describe(status)
 
 
 class _Found(NamedTuple):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad import numerics
-from hindgrad.adjoints.base import Adjoint
+from hindgrad.adjoints.base import Adjoint, Traits
+from hindgrad.adjoints.failure import Failure, Raise, Warn
 from hindgrad.adjoints.reversible import run
-from hindgrad.adjoints.reversible.failure import Failure, Raise
-from hindgrad.adjoints.reversible.plan import plan_for
+from hindgrad.adjoints.reversible.failure import Status, describe
+from hindgrad.adjoints.reversible.plan import Plan, plan_for
 
 
 class Reversible(Adjoint):
@@ -41,15 +42,38 @@ class Reversible(Adjoint):
     does not come home.
     """
 
+    traits = Traits(
+        states="the step after, taken back",
+        memory="one state, and log2(1/decay) bits per parameter and step",
+        replays="none",
+        exact="yes, to the bit",
+        optimizers="`Momentum` (not `Nesterov`), `Adam`, reversible ones of your own",
+    )
+
     min_decay: Any = None
     scale: PyTree = 1.0
     memory: Any = eqx.field(default=None, static=True)
     failure: Failure = Raise()
 
+    def __check_init__(self):
+        if isinstance(self.failure, Warn):
+            raise ValueError(
+                "Reversible(failure=Warn()): the hypergradient of a run that cannot be undone is "
+                "wrong, so there is nothing to go on with. Use Raise() or Report(status)."
+            )
+
+    def describe(self, status):
+        return describe(status)
+
     def run(self, dynamics, state):
         plan = plan_for(self, dynamics, state)
         handling = eqx.filter(self.failure, False)  # without its status, which is an input
         return _run((dynamics, state, self.failure.status), (plan, handling))
+
+
+def _handled(failure: Failure, results: PyTree, status: Status, plan: Plan) -> PyTree:
+    number = plan.messages.number(status)
+    return failure.handle(results, status.cause > 0, number, plan.messages)
 
 
 @eqx.filter_custom_vjp
@@ -78,7 +102,7 @@ def _run(inputs, how):
     (dynamics, state, _), (plan, failure) = inputs, how
     with numerics.wide():
         results, _, status = run.forward(plan, dynamics, state, keep=False)
-        return failure.handle(results, status, plan.messages)
+        return _handled(failure, results, status, plan)
 
 
 @_run.def_fwd
@@ -86,7 +110,7 @@ def _run_forward(perturbed, inputs, how):
     (dynamics, state, _), (plan, failure) = _once(inputs), how
     with numerics.wide():
         results, tape, status = run.forward(plan, dynamics, state, keep=True)
-        results = failure.handle(results, status, plan.messages)
+        results = _handled(failure, results, status, plan)
     return results, (tape, status, perturbed[0])
 
 
@@ -99,7 +123,7 @@ def _run_backward(residuals, cotangents, perturbed, inputs, how):
     with numerics.wide():
         results, later = run.undo(plan, dynamics, state, wanted, tape, cotangents)
         status = status.before(later)
-        results = failure.handle(results, status, plan.messages)
+        results = _handled(failure, results, status, plan)
         numbers = jnp.stack([status.cause, status.leaf, status.step])
         d_probe = None if probe is None else numbers.astype(probe.dtype)
     return (*results, d_probe)

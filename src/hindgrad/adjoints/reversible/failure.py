@@ -1,6 +1,5 @@
-"""What happens when a run cannot be undone: an error, or NaN and a status."""
+"""Why a run cannot be undone."""
 
-import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int
 
 NOT_FINITE, OVERFLOW, SMALL_DECAY, FULL, NOT_UNDONE = range(1, 6)
 """The causes."""
@@ -98,55 +97,9 @@ class Status(eqx.Module):
         return jax.tree.map(lambda a, b: jnp.where(self.cause > 0, a, b), self, later)
 
 
-class Failure(eqx.Module):
-    """What to do about a status."""
-
-    status: eqx.AbstractVar[Float[Array, " 3"] | None]
-
-    @abc.abstractmethod
-    def handle(self, results: PyTree, status: Status, messages: Messages) -> PyTree:
-        """The results, if all is well."""
-
-
 def describe(status: Any) -> str:
     """A status from `Report` in words; empty if all is well."""
     cause, leaf, step = (int(x) for x in status)
     if cause == 0:
         return ""
     return _TEXTS[cause].format(leaf=f"leaf {leaf} of (params, memory)", step=step)
-
-
-def reporting(adjoint: PyTree, status: Float[Array, " 3"]) -> PyTree:
-    """The adjoint, with NaN and a status in place of its errors."""
-    is_raise = lambda x: isinstance(x, Raise)
-    swap = lambda x: Report(status) if is_raise(x) else x
-    return jax.tree.map(swap, adjoint, is_leaf=is_raise)
-
-
-class Raise(Failure):
-    """Raises `RuntimeError`, which says which leaf, at what step, and what to do."""
-
-    status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def handle(self, results, status, messages):
-        index = messages.number(status)
-        return eqx.branched_error_if(results, status.cause > 0, index, messages)
-
-
-class Report(Failure):
-    """Returns NaN, for what must recover. The derivative with respect to `status`, three zeros,
-    is (cause, number of the leaf, step); the cause is 0 if all is well.
-
-        def value(hyper, status):
-            return objective(hyper, adjoint=hg.Reversible(failure=hg.Report(status)))
-
-        value, (hypergradient, status) = jax.value_and_grad(value, (0, 1))(hyper, jnp.zeros(3))
-    """
-
-    status: Float[Array, " 3"] | None = None
-
-    def handle(self, results, status, messages):
-        del messages
-        nan = jnp.where(status.cause > 0, jnp.nan, 0.0)
-        add = lambda x: x + nan.astype(x.dtype) if eqx.is_inexact_array(x) else x
-        return jax.tree.map(add, results)

@@ -1,0 +1,78 @@
+"""What happens when a hypergradient cannot be had: an error, a warning, or NaN and a status."""
+
+import abc
+import warnings
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class Failure(eqx.Module):
+    """What to do when an adjoint failed."""
+
+    status: eqx.AbstractVar[Float[Array, " 3"] | None]
+
+    @abc.abstractmethod
+    def handle(
+        self,
+        results: PyTree,
+        failed: Bool[Array, ""],
+        index: Int[Array, ""],
+        messages: Sequence[str],
+    ) -> PyTree:
+        """The results, if all is well; `messages[index]` says what is not."""
+
+
+def reporting(adjoint: PyTree, status: Float[Array, " 3"]) -> PyTree:
+    """The adjoint, with NaN and a status in place of its errors."""
+    is_raise = lambda x: isinstance(x, Raise)
+    swap = lambda x: Report(status) if is_raise(x) else x
+    return jax.tree.map(swap, adjoint, is_leaf=is_raise)
+
+
+class Raise(Failure):
+    """Raises `RuntimeError`, which says what went wrong, where, and what to do."""
+
+    status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle(self, results, failed, index, messages):
+        return eqx.branched_error_if(results, failed, index, messages)
+
+
+class Warn(Failure):
+    """Warns (`UserWarning`) and goes on. For `Implicit`, whose answer may be near enough."""
+
+    status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle(self, results, failed, index, messages):
+        def tell(failed, index):
+            if failed:
+                warnings.warn(messages[int(index)], stacklevel=2)
+
+        jax.debug.callback(tell, failed, index)
+        return results
+
+
+class Report(Failure):
+    """Returns NaN, for what must recover. The derivative with respect to `status`, three zeros,
+    tells why; its first number is 0 if all is well.
+
+        def value(hyper, status):
+            return objective(hyper, adjoint=hg.Reversible(failure=hg.Report(status)))
+
+        value, (hypergradient, status) = jax.value_and_grad(value, (0, 1))(hyper, jnp.zeros(3))
+
+    `Reversible` gives (cause, number of the leaf, step), `Implicit` (cause, residual,
+    stationarity); the adjoint's `describe(status)` puts it into words.
+    """
+
+    status: Float[Array, " 3"] | None = None
+
+    def handle(self, results, failed, index, messages):
+        del index, messages
+        nan = jnp.where(failed, jnp.nan, 0.0)
+        add = lambda x: x + nan.astype(x.dtype) if eqx.is_inexact_array(x) else x
+        return jax.tree.map(add, results)

@@ -1,0 +1,248 @@
+"""`Implicit`: the derivative of where training ends, whatever the way there."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints.base import Adjoint, Traits, forward
+from hindgrad.adjoints.failure import Failure, Raise
+from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, norm, residual
+from hindgrad.dynamics import Dynamics, GradientTraining
+
+MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE = range(1, 5)
+"""The causes of a failure."""
+
+_TEXTS = {
+    MOVES: (
+        "the optimizer moves the parameters even where the gradient of the loss is zero (weight "
+        "decay?), so training does not end at a minimum of the loss. Write the penalty into the "
+        "loss, or use Checkpointed()."
+    ),
+    NOT_STATIONARY: (
+        "training did not end near a stationary point: the gradient there is about {value} of "
+        "what it would change by if the parameters were moved by themselves. Train longer, use "
+        "all the data in every step, or allow it by Implicit(stationary=…); or use Checkpointed()."
+    ),
+    NOT_SOLVED: (
+        "the linear system was not solved: about {value} of its right-hand side is left. Give "
+        "the solver more steps, add a penalty to the loss (the Hessian may be singular), or use "
+        "NormalEquations() (it may not be positive definite)."
+    ),
+    NOT_FINITE: "the end of training, or the solution there, is not finite. Lower the rate.",
+}
+SMALLEST, LARGEST = -12, 6
+"""The powers of ten within which messages tell values apart."""
+
+
+@dataclass(frozen=True)
+class Messages(Sequence):
+    """Every cause with every value, to one digit; made when asked for."""
+
+    def __len__(self):
+        return 5 * 10 * (LARGEST - SMALLEST)
+
+    def __getitem__(self, index):
+        rest, digit = divmod(index, 10)
+        cause, power = divmod(rest, LARGEST - SMALLEST)
+        return f"Implicit: {_text(cause, digit * 10.0 ** (power + SMALLEST))}"
+
+    @staticmethod
+    def number(cause, value):
+        """The index of a cause with a value."""
+        value = jnp.nan_to_num(jnp.clip(value, 10.0**SMALLEST, 9 * 10.0 ** (LARGEST - 1)))
+        power = jnp.clip(jnp.floor(jnp.log10(value)), SMALLEST, LARGEST - 1)
+        digit = jnp.clip(jnp.round(value / 10.0**power), 0, 9)
+        place = (power - SMALLEST) * 10 + digit
+        return (cause * 10 * (LARGEST - SMALLEST) + place).astype(jnp.int32)
+
+
+class Equilibrium(NamedTuple):
+    """What holds at the end: a system `f(params, sources) = 0`."""
+
+    force: PyTree
+    """f at the end; zero if it is an equilibrium."""
+    matrix: Callable[[PyTree], PyTree]
+    """The transpose of ∂f/∂params, applied."""
+    pull: Callable[[PyTree], PyTree]
+    """The transpose of −∂f/∂sources, applied."""
+    symmetric: bool
+
+
+class Implicit(Adjoint):
+    """Differentiates the stationarity of the end, `∇_θ L(θ_T, λ) = 0`, instead of the way there:
+    `dθ/dλ = −(∇²_θθ L)⁻¹ ∇²_λθ L` (Bengio 2000; Pedregosa 2016). For `hg.unroll` it is the fixed
+    point of the step, `s = step(s, λ)`.
+
+    Memory: one state. Exact at a minimiser, and only there: L is the loss of the last step's
+    batch, so train on all the data, to the end. Rates, decays and initial parameters do not
+    change a minimiser: the derivative with respect to the former is zero, with respect to the
+    latter refused. How far from stationary the end is, is measured (‖∇L‖ ÷ ‖∇²L·θ‖), and so is
+    what the solver left over.
+
+    **Arguments:**
+
+    - `solver`: `ConjugateGradient()`, `NormalEquations()`, `Neumann()` or `FixedPoint()`.
+    - `stationary`: how large ‖∇L‖ ÷ ‖∇²L·θ‖ may be (for `unroll`, ‖step(s) − s‖ ÷ ‖s‖).
+    - `solved`: how much of the system's right-hand side may be left.
+    - `failure`: `Raise()`, `Warn()` or `Report(status)`, if the end is not stationary enough, or
+      the system not solved. The derivative with respect to the status of a `Report` is (cause,
+      residual, stationarity), also if all is well.
+    - `guess`: where the solver starts, a pytree like the parameters; zeros unless given. The
+      derivative with respect to it is the solution: the next guess, for a warm start.
+
+    Raises `ValueError` if the derivative with respect to the initial state, or through the losses
+    on the way, is asked for.
+    """
+
+    traits = Traits(
+        states="none: the end alone decides",
+        memory="one state, and the solver's few",
+        replays="none; the solver takes a Hessian product a step",
+        exact="at a minimiser",
+        optimizers="any that ends where the loss is stationary",
+    )
+
+    solver: LinearSolver = ConjugateGradient()
+    stationary: float = 1e-2
+    solved: float = 1e-2
+    failure: Failure = Raise()
+    guess: PyTree = None
+
+    def run(self, dynamics, state):
+        if self.solver.needs_symmetry and not isinstance(dynamics, GradientTraining):
+            raise ValueError(
+                f"Implicit({type(self.solver).__name__}()) needs a symmetric system, and that of "
+                "a general step is not. Use NormalEquations(), FixedPoint() or Neumann()."
+            )
+        handling = eqx.filter(self.failure, False)  # without its status, which is an input
+        settings = eqx.tree_at(lambda a: (a.failure, a.guess), self, (handling, None), is_leaf=_is_none)
+        return _run((dynamics, state, self.failure.status, self.guess), settings)
+
+    def describe(self, status):
+        cause, residual, stationarity = (float(x) for x in status)
+        if cause == 0:
+            return ""
+        return _text(int(cause), residual if cause == NOT_SOLVED else stationarity)
+
+
+def _text(cause, value):
+    return _TEXTS[cause].format(value=f"{value:.1g}") if cause else ""
+
+
+def _is_none(x):
+    return x is None
+
+
+def _equilibrium(dynamics: Dynamics, wanted: PyTree, state: PyTree) -> Equilibrium:
+    """The system that the end of the run solves."""
+    last = jnp.int32(dynamics.steps - 1)
+    if isinstance(dynamics, GradientTraining):
+        gradient = dynamics.gradient(wanted, state[0], dynamics.start + last)
+        negative = lambda tree: jax.tree.map(jnp.negative, tree)
+        matrix = lambda u: gradient.tangent(u)[0]
+        pull = lambda u: negative(gradient.tangent(u)[1])
+        return Equilibrium(gradient.values[0], matrix, pull, True)
+    sources, rest = eqx.partition(dynamics, wanted)
+    floats, fixed = eqx.partition(state, eqx.is_inexact_array)
+
+    def step(floats, sources):
+        after, _ = eqx.combine(sources, rest).step(eqx.combine(floats, fixed), last)
+        return eqx.filter(after, eqx.is_inexact_array)
+
+    after, pull = eqx.filter_vjp(step, floats, sources)
+    minus = lambda a, b: jax.tree.map(jnp.subtract, a, b)
+    return Equilibrium(
+        minus(after, floats), lambda v: minus(v, pull(v)[0]), lambda v: pull(v)[1], False
+    )
+
+
+@eqx.filter_custom_vjp
+def _run(inputs, adjoint):
+    del adjoint
+    dynamics, state, _, _ = inputs
+    return forward(dynamics, state)
+
+
+@_run.def_fwd
+def _run_forward(perturbed, inputs, adjoint):
+    del adjoint
+    dynamics, state, _, _ = inputs
+    if any(jax.tree.leaves(perturbed[1])):
+        raise ValueError(
+            "Implicit() was asked for the derivative with respect to the initial state (initial "
+            "weights, or hyperparameters that they depend on). A minimum does not depend on "
+            "where training began, so it would be zero. Use Checkpointed(), or put "
+            "jax.lax.stop_gradient around the initial state."
+        )
+    results = forward(dynamics, state)
+    return results, (results[0], perturbed[0])
+
+
+@_run.def_bwd
+def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
+    del perturbed  # traced here; the residuals hold it as Python booleans
+    final, wanted = residuals
+    dynamics, state, status, guess = inputs
+    vector = _only_params(dynamics, final, cotangents)
+    end = _equilibrium(dynamics, wanted, final)
+    matrix = lx.FunctionLinearOperator(end.matrix, jax.eval_shape(lambda: vector))
+    guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else guess
+    solution, _ = adjoint.solver.solve(matrix, vector, guess)
+    left = residual(matrix, solution, vector)
+    params = final[0] if end.symmetric else eqx.filter(final, eqx.is_inexact_array)
+    force, scale = norm(end.force), norm(end.matrix(params) if end.symmetric else params)
+    stationarity = jnp.where(force == 0, 0, force / jnp.where(scale == 0, 1, scale))
+    failed = {
+        NOT_FINITE: ~jnp.isfinite(left) | ~jnp.isfinite(stationarity),
+        MOVES: _moves(dynamics, state, final),
+        NOT_STATIONARY: stationarity > adjoint.stationary,
+        NOT_SOLVED: left > adjoint.solved,
+    }
+    cause = jnp.select(list(failed.values()), list(failed), 0).astype(jnp.int32)
+    results = (end.pull(solution), solution)
+    index = Messages.number(cause, jnp.where(cause == NOT_SOLVED, left, stationarity))
+    results = adjoint.failure.handle(results, cause > 0, index, Messages())
+    numbers = jnp.stack([cause.astype(left.dtype), left, stationarity])
+    d_status = None if status is None else numbers.astype(status.dtype)
+    nothing = jax.tree.map(lambda _: None, eqx.filter(state, eqx.is_inexact_array))
+    d_guess = None if inputs[3] is None else results[1]
+    return results[0], nothing, d_status, d_guess
+
+
+def _only_params(dynamics, final, cotangents):
+    """The cotangent of the end's parameters, of which alone something is known."""
+    d_final, d_outputs = cotangents
+    if isinstance(dynamics, GradientTraining):
+        d_params, d_memory = d_final
+        if jax.tree.leaves((d_memory, d_outputs)):
+            raise ValueError(
+                "Implicit() knows the derivative of the trained parameters only; the objective "
+                "also uses the run's losses or the optimizer's state. Use Checkpointed()."
+            )
+        return trees.zeros_where_none(final[0], d_params)
+    if jax.tree.leaves(d_outputs):
+        raise ValueError(
+            "Implicit() knows the derivative of the final state only; the objective also uses the "
+            "steps' outputs. Use Checkpointed()."
+        )
+    return trees.zeros_where_none(final, d_final)
+
+
+def _moves(dynamics, state, final) -> Float[Array, ""] | Array:
+    """Whether the optimizer changes parameters whose gradients are, and were, all zero."""
+    if not isinstance(dynamics, GradientTraining):
+        return jnp.bool_(False)
+    params, memory = final[0], jax.tree.map(jnp.zeros_like, state[1])
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    coefficients = dynamics.coefficients(dynamics.hyper, dynamics.start + dynamics.steps - 1)
+    after, _ = dynamics.update(zeros, memory, params, coefficients)
+    change = norm(jax.tree.map(jnp.subtract, after, params))
+    return change > math.sqrt(trees.size(params)) * 1e-12 * (1 + norm(params))

@@ -1,0 +1,64 @@
+"""`hindgrad reproduce`: runs an experiment from a paper, and reports it."""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from rich.console import Console
+
+from hindgrad.experiments.base import Experiment
+from hindgrad.tools.progress import Line
+from hindgrad.tools.settings import Reproduce
+from hindgrad.tools.work import RESULTS, Work, check_same_call, write_json
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name, `EXPERIMENT` in the module of that name."""
+    module = importlib.import_module("hindgrad.experiments." + name.replace("-", "_"))
+    return module.EXPERIMENT
+
+
+def settings_of(asked: Reproduce, experiment: Experiment) -> Any:
+    """The experiment's settings, with what was asked for otherwise."""
+    settings = experiment.full if asked.full else experiment.default
+    seeds = settings.seeds if asked.seeds is None else asked.seeds
+    return dataclasses.replace(settings, seeds=seeds, seed=asked.seed)
+
+
+def run(asked: Reproduce, console: Console) -> None:
+    """Runs the command: prints the table, and where everything is."""
+    asked.check()
+    experiment = find(asked.name)
+    reproduce(experiment, settings_of(asked, experiment), asked, console)
+
+
+def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: Console) -> None:
+    """Runs an experiment with these settings in the folder that was asked for."""
+    folder = asked.folder
+    work = Work(folder)
+    work.check(resume=asked.resume, overwrite=asked.overwrite)
+    call = {"name": experiment.name, **dataclasses.asdict(settings)}
+    call = {name: list(v) if isinstance(v, tuple) else v for name, v in call.items()}
+    results = work.finished() if asked.resume else None
+    if results is not None:
+        check_same_call(results["call"], call)
+        console.print(f"The run in {folder} is finished.", soft_wrap=True)
+    else:
+        work.open(call, resume=asked.resume)
+        with Line(experiment.total(settings)) as line:
+            results = {"call": call, **experiment.run(settings, work.kept, line)}
+
+        def write(final):
+            experiment.write(results, final)
+            lines = [f"# {experiment.name}", "", experiment.about, "", *experiment.summary(results)]
+            (final / "summary.md").write_text("\n".join(lines) + "\n")
+            write_json(final / RESULTS, results)
+
+        work.publish(write)
+    console.print(experiment.table(results))
+    for line in experiment.summary(results):
+        console.print(line, soft_wrap=True)
+    console.print()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            console.print(str(path), soft_wrap=True, highlight=False)

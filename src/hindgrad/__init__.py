@@ -40,6 +40,7 @@ from hindgrad.optimizers import Optimizer as Optimizer
 from hindgrad.optimizers import PositionFirst as PositionFirst
 from hindgrad.optimizers import Scale as Scale
 from hindgrad.optimizers import from_optax as from_optax
+from hindgrad.report.online import plot_online as plot_online
 from hindgrad.schedules import piecewise as piecewise
 from hindgrad.training import Run as Run
 from hindgrad.training import Training as Training
@@ -49,6 +50,16 @@ from hindgrad.tuning.constraints import L1Ball as L1Ball
 from hindgrad.tuning.constraints import NonNegative as NonNegative
 from hindgrad.tuning.constraints import Simplex as Simplex
 from hindgrad.tuning.constraints import Symmetric as Symmetric
+from hindgrad.tuning.horizons import Carried as Carried
+from hindgrad.tuning.horizons import Forgotten as Forgotten
+from hindgrad.tuning.horizons import Horizon as Horizon
+from hindgrad.tuning.horizons import LastWindow as LastWindow
+from hindgrad.tuning.horizons import Restarted as Restarted
+from hindgrad.tuning.online import OnlineResult as OnlineResult
+from hindgrad.tuning.online import Trajectory as Trajectory
+from hindgrad.tuning.online import tune_online as tune_online
+from hindgrad.tuning.self_tuning import SelfTuningState as SelfTuningState
+from hindgrad.tuning.self_tuning import self_tuning as self_tuning
 from hindgrad.tuning.state import Record as Record
 from hindgrad.tuning.tune import TuneResult as TuneResult
 from hindgrad.tuning.tune import tune as tune

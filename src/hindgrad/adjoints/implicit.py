@@ -123,7 +123,9 @@ class Implicit(Adjoint):
                 "a general step is not. Use NormalEquations(), FixedPoint() or Neumann()."
             )
         handling = eqx.filter(self.failure, False)  # without its status, which is an input
-        settings = eqx.tree_at(lambda a: (a.failure, a.guess), self, (handling, None), is_leaf=_is_none)
+        settings = eqx.tree_at(
+            lambda a: (a.failure, a.guess), self, (handling, None), is_leaf=_is_none
+        )
         return _run((dynamics, state, self.failure.status, self.guess), settings)
 
     def describe(self, status):

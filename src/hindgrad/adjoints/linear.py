@@ -166,9 +166,7 @@ def _by_lineax(solver, matrix, vector, guess):
     rest = vector
     if not options:  # its own guess would be one of another vector: solve for the correction
         rest = _minus(vector, matrix.mv(guess))
-    solution = lx.linear_solve(
-        matrix, scaled(rest, 1 / size), solver, options=options, throw=False
-    )
+    solution = lx.linear_solve(matrix, scaled(rest, 1 / size), solver, options=options, throw=False)
     x = scaled(solution.value, size)
     steps = jnp.asarray(solution.stats["num_steps"], jnp.int32)
     return (x if options else trees.add(guess, x)), steps
@@ -208,4 +206,6 @@ def _minus(x, y):
 def _check(solver, **values):
     for name, value in values.items():
         if value is not None and not value > 0:
-            raise ValueError(f"{type(solver).__name__}({name}={value}): a number above 0 is needed.")
+            raise ValueError(
+                f"{type(solver).__name__}({name}={value}): a number above 0 is needed."
+            )

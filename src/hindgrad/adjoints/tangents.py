@@ -23,9 +23,7 @@ def directions(tree: PyTree, first: int | Int[Array, ""], count: int) -> PyTree:
     return jax.tree.unflatten(structure, units)
 
 
-def push(
-    function: Callable[[PyTree], PyTree], at: PyTree, along: PyTree
-) -> tuple[PyTree, PyTree]:
+def push(function: Callable[[PyTree], PyTree], at: PyTree, along: PyTree) -> tuple[PyTree, PyTree]:
     """`function(at)`, and its derivatives along directions with a leading axis. Only the floats
     of the result have derivatives; elsewhere there is None."""
     count = jax.tree.leaves(along)[0].shape[0]

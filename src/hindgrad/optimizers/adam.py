@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.base import ANY, DECAY, Coefficient, check_number, evaluate, numbers, spread
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
 from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
 
@@ -48,11 +48,14 @@ class Adam(MovingOptimizer):
     weight_decay: WeightDecay | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self):
-        check_number("Adam(rate)", self.rate, 0.0, float("inf"))
-        check_number("Adam(b1)", self.b1, 0.0, 1.0)
-        check_number("Adam(b2)", self.b2, 0.0, 1.0)
+        for name in ("rate", "b1", "b2"):
+            check_number(f"Adam({name})", getattr(self, name), *self.ranges[name])
         if not self.eps > 0:
             raise ValueError(f"Adam(eps={self.eps!r}): a number above 0 is needed.")
+
+    @property
+    def ranges(self):
+        return {"rate": ANY, "b1": DECAY, "b2": DECAY, "weight_decay": ANY}
 
     def coefficients(self, hyper, t):
         return {name: evaluate(value, hyper, t) for name, value in self._given().items()}

@@ -15,6 +15,9 @@ Coefficient = Any
 layer or leaf; an array broadcasts against its leaf, so one per element as well), or a function
 `(hyper, t)` that returns one of these."""
 
+ANY, DECAY = (0.0, float("inf")), (0.0, 1.0)
+"""The ranges of rates and strengths, and of decays; the upper bound is not included."""
+
 
 class Optimizer(eqx.Module):
     """How a gradient changes the parameters, as an explicit function of hyperparameters."""
@@ -36,6 +39,12 @@ class Optimizer(eqx.Module):
         self, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
     ) -> tuple[PyTree, PyTree]:
         """The parameters and the memory after the step."""
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The least value, and the one to stay below, of coefficients that have such, by their
+        names in `coefficients`."""
+        return {}
 
     @property
     def fault(self) -> Callable[[PyTree, PyTree], Int[Array, ""] | Bool[Array, ""]] | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.base import ANY, DECAY, Coefficient, check_number, evaluate, numbers, spread
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 
@@ -139,13 +139,17 @@ class Momentum(MovingOptimizer):
     convention: Convention = eqx.field(default=Damped(), kw_only=True)
 
     def __check_init__(self):
-        check_number("Momentum(rate)", self.rate, 0.0, float("inf"))
-        check_number("Momentum(decay)", self.decay, 0.0, 1.0)
+        for name in ("rate", "decay"):
+            check_number(f"Momentum({name})", getattr(self, name), *self.ranges[name])
         if isinstance(self.convention, PositionFirst) and isinstance(self.weight_decay, Decoupled):
             raise ValueError(
                 "Momentum(convention=PositionFirst()) moves before the gradient is taken, so a "
                 "Decoupled weight decay has no place in its step. Use Coupled, or Damped()."
             )
+
+    @property
+    def ranges(self):
+        return {"rate": ANY, "decay": DECAY, "weight_decay": ANY}
 
     def coefficients(self, hyper, t):
         return {name: evaluate(value, hyper, t) for name, value in self._given().items()}

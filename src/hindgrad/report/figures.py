@@ -54,17 +54,17 @@ def layer_colors(count: int) -> list:
 
 def curves_figure(curves: Mapping[str, tuple[Curve, Curve]], loss: str) -> Figure:
     """Learning curves: training and validation loss while training, for each arm."""
-    figure = _figure(9.6, 4.2)
+    figure = new_figure(9.6, 4.2)
     axes = figure.subplots(1, 2, sharey=True)
     for ax, part, title in zip(axes, (0, 1), ("training rows", "validation rows"), strict=True):
         draw_curves(ax, {name: pair[part] for name, pair in curves.items()})
-        _head(ax, f"{loss} on the {title}")
+        head(ax, f"{loss} on the {title}")
     return figure
 
 
 def schedules_figure(tuned: Tuned) -> Figure:
     """The learned schedules of each layer, and its weight decay and initial scale."""
-    figure = _figure(11.5, 4.2)
+    figure = new_figure(11.5, 4.2)
     axes = figure.subplots(1, 4, width_ratios=(3, 3, 1.3, 1.3))
     draw_schedule(axes[0], tuned, "rate")
     draw_schedule(axes[1], tuned, "decay")
@@ -77,10 +77,10 @@ def progress_figure(
     progress: Mapping[str, Curve], answers: Answers, default: float, loss: str
 ) -> Figure:
     """How far each way is after so many training gradients."""
-    figure = _figure(8.4, 4.6)
+    figure = new_figure(8.4, 4.6)
     ax = figure.subplots()
     draw_progress(ax, progress, answers, default)
-    _head(ax, f"validation {loss} while tuning")
+    head(ax, f"validation {loss} while tuning")
     return figure
 
 
@@ -95,20 +95,20 @@ def overview_figure(
     loss: str,
 ) -> Figure:
     """The whole story at a glance: the progress, the curves, the schedules, and the outcome."""
-    figure = _figure(12.0, 6.8)
+    figure = new_figure(12.0, 6.8)
     axes = figure.subplots(2, 2, width_ratios=(1.25, 1))
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
     if progress:
         defaults = next(arm for arm in arms if arm.name == "defaults")
         draw_progress(axes[0, 0], progress, answers, defaults.mean("valid_loss"))
-        _head(axes[0, 0], f"tuning: validation {loss}")
+        head(axes[0, 0], f"tuning: validation {loss}")
     else:
         draw_schedule(axes[0, 0], tuned, "decay")
     draw_outcome(axes[0, 1], arms, "test_loss")
-    _head(axes[0, 1], f"outcome: test {loss}, seed by seed", legend=False)
+    head(axes[0, 1], f"outcome: test {loss}, seed by seed", legend=False)
     draw_schedule(axes[1, 0], tuned, "rate")
     draw_curves(axes[1, 1], {name: pair[1] for name, pair in curves.items()})
-    _head(axes[1, 1], f"training: validation {loss}")
+    head(axes[1, 1], f"training: validation {loss}")
     return figure
 
 
@@ -117,9 +117,9 @@ def draw_curves(ax: Axes, curves: Mapping[str, Curve]) -> None:
         mean, low, high = _band(curve.values)
         ax.fill_between(curve.x, low, high, color=color(name), alpha=0.15, linewidth=0)
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
-    _log_y(ax)
+    log_y(ax)
     ax.set_xlabel("training step")
-    _tidy(ax)
+    tidy(ax)
 
 
 def draw_schedule(ax: Axes, tuned: Tuned, name: str) -> None:
@@ -139,10 +139,10 @@ def draw_schedule(ax: Axes, tuned: Tuned, name: str) -> None:
         before.mean(axis=1), edges(before), baseline=None, color=INK, linestyle="--", label="start"
     )
     if name == "rate":
-        _log_y(ax)
-    _head(ax, {"rate": "learned rate", "decay": "learned momentum decay"}[name])
+        log_y(ax)
+    head(ax, {"rate": "learned rate", "decay": "learned momentum decay"}[name])
     ax.set_xlabel("training step")
-    _tidy(ax)
+    tidy(ax)
 
 
 def draw_layers(ax: Axes, tuned: Tuned, name: str, title: str) -> None:
@@ -153,12 +153,12 @@ def draw_layers(ax: Axes, tuned: Tuned, name: str, title: str) -> None:
         ax.plot(x, other[name], "o", color=FAINT, markersize=5, zorder=1)
     ax.scatter(x, values, c=layer_colors(len(values)), s=60, zorder=3)
     ax.axhline(float(tuned.before[name].mean()), color=INK, linestyle="--", linewidth=1)
-    _log_y(ax)
+    log_y(ax)
     ax.set_xlim(0.5, len(values) + 0.5)
     ax.set_xticks(x)
     ax.set_xlabel("layer")
-    _head(ax, title, legend=False)
-    _tidy(ax)
+    head(ax, title, legend=False)
+    tidy(ax)
 
 
 def draw_progress(
@@ -171,11 +171,11 @@ def draw_progress(
         ax.fill_between(curve.x, low, high, color=color(name), alpha=0.13, linewidth=0)
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
         ax.plot(*answers[name], "D", color=color(name), markersize=7, zorder=5, clip_on=False)
-    _log_y(ax)
+    log_y(ax)
     ax.set_xlabel("training gradients spent (diamonds: the answers)")
     ax.set_xlim(0, max(spent for spent, _ in answers.values()))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    _tidy(ax)
+    tidy(ax)
 
 
 def draw_outcome(ax: Axes, arms: Sequence[Arm], metric: str) -> None:
@@ -195,7 +195,7 @@ def draw_outcome(ax: Axes, arms: Sequence[Arm], metric: str) -> None:
             )
     ax.set_yticks(rows, [arm.name for arm in arms])
     ax.set_ylim(-0.5, len(arms) - 0.3)
-    _tidy(ax, grid="x")
+    tidy(ax, grid="x")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -204,7 +204,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=130, facecolor="white")
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
@@ -214,7 +214,7 @@ def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def _head(ax: Axes, title: str, *, legend: bool = True) -> None:
+def head(ax: Axes, title: str, *, legend: bool = True) -> None:
     """A title, and under it room for the legend in one line above the axes."""
     ax.set_title(title, loc="left", pad=20, fontsize=11.5, fontweight="bold", color=INK)
     if not legend:
@@ -232,7 +232,7 @@ def _head(ax: Axes, title: str, *, legend: bool = True) -> None:
     )
 
 
-def _log_y(ax: Axes) -> None:
+def log_y(ax: Axes) -> None:
     """A logarithmic axis whose ticks read as plain numbers."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
@@ -242,7 +242,7 @@ def _log_y(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+def tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -252,3 +252,6 @@ def _tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     ax.set_axisbelow(True)
     ax.xaxis.label.set_color(INK)
     ax.yaxis.label.set_color(INK)
+
+
+_figure, _head, _tidy, _log_y = new_figure, head, tidy, log_y  # until the others use the new names

@@ -3,12 +3,12 @@
 from rich import progress
 
 
-class Progress:
-    """Shows the outer step, its value, the best so far and the time left."""
+class Bar:
+    """Shows how much is done, something in words, and the time left."""
 
-    def __init__(self, steps: int, *, shown: bool):
-        self._bar = progress.Progress(
-            progress.TextColumn("tuning"),
+    def __init__(self, total: int, name: str, *, shown: bool):
+        self.line = progress.Progress(
+            progress.TextColumn(name),
             progress.BarColumn(bar_width=24),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.description}"),
@@ -16,24 +16,24 @@ class Progress:
             progress.TextColumn("left"),
             disable=not shown,
         )
-        self._task = self._bar.add_task("", total=steps)
+        self._task = self.line.add_task("", total=total)
 
     def __enter__(self):
-        self._bar.__enter__()
+        self.line.__enter__()
         return self
 
     def __exit__(self, *exception):
-        self._bar.__exit__(*exception)
+        self.line.__exit__(*exception)
 
-    def show(self, record, best: float) -> None:
-        """Brings the line up to date; an undone step gets a line of its own."""
-        if record.status != "accepted" and not self._bar.disable:
-            self._bar.console.print(
-                f"step {record.step}: {record.value:.4g} is {record.status}; "
-                "turned back, rate halved"
-            )
-        self._bar.update(
-            self._task,
-            completed=record.step + 1,
-            description=f"value {record.value:.4g}, best {best:.4g},",
+    def show(self, done: int, text: str) -> None:
+        """Brings the line up to date."""
+        self.line.update(self._task, completed=done, description=text)
+
+
+def show_record(bar: Bar, record, best: float) -> None:
+    """Brings the line of a tuning up to date; an undone step gets a line of its own."""
+    if record.status != "accepted" and not bar.line.disable:
+        bar.line.console.print(
+            f"step {record.step}: {record.value:.4g} is {record.status}; turned back, rate halved"
         )
+    bar.show(record.step + 1, f"value {record.value:.4g}, best {best:.4g},")

@@ -16,7 +16,7 @@ from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.failure import reporting
 from hindgrad.objective import Objective
 from hindgrad.tuning.constraints import projection
-from hindgrad.tuning.progress import Progress
+from hindgrad.tuning.progress import Bar, show_record
 from hindgrad.tuning.state import Point, Record, State, Status, Store
 
 FAR = 3.0
@@ -118,13 +118,13 @@ def tune(
     loop = _Loop(objective, optimizer, project, start, steps, key, average)
     store = Store(checkpoint, loop.call())
     state = store.restore(loop.begin(), loop.point())
-    with Progress(steps, shown=progress) as line:
+    with Bar(steps, "tuning", shown=progress) as bar:
         while (step := len(state.history)) < steps:
             if _is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
                 break
             state = loop.advance(state, step)
             store.save(state, now=False)
-            line.show(state.history[-1], state.best_value)
+            show_record(bar, state.history[-1], state.best_value)
     store.save(state, now=True)
     store.close()
     return _conclude(loop, state, choose, steps)
@@ -167,7 +167,9 @@ class _Loop:
         grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
-        record = Record(step, value, norm, state.scale, status, self.objective.describe(found.status))
+        record = Record(
+            step, value, norm, state.scale, status, self.objective.describe(found.status)
+        )
         history = [*state.history, record]
         if status == "worse for long":
             return self._take_refuge(state, history)

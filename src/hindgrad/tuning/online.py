@@ -1,0 +1,320 @@
+"""Real-time tuning: hyperparameters that change while the one training run goes on."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints import Stored
+from hindgrad.training import Training
+from hindgrad.tuning.constraints import projection
+from hindgrad.tuning.horizons import Carried, Horizon, Position
+from hindgrad.tuning.progress import Bar
+from hindgrad.tuning.valid import out_of_range, within_range
+
+ACCEPTED, NO_GRADIENT, UNDONE = 0, 1, 2
+"""What became of a window: the hyperparameters were changed; they were not, as the hypergradient is
+not finite, and tangents began anew; the training diverged, and both went back."""
+FAR, RECENT = 10.0, 5
+"""Training has diverged if the validation loss is NaN, or exceeds the median of the recent ones by
+this many times their spread and this many times the median's size."""
+RECOVERY = 2.0 ** (1 / RECENT)
+"""By how much halved changes grow with each good window, until they are whole again."""
+PIECES = 100
+"""The run is compiled once and called about so many times."""
+TIRED = 8
+"""So many windows undone in a row end the tuning."""
+
+
+class Trajectory(NamedTuple):
+    """What happened at each change; the first axis of every array is over the changes."""
+
+    steps: np.ndarray
+    """The step of the run before which the change was made, int [changes]."""
+    hyper: PyTree
+    """The hyperparameters with which training went on from there."""
+    values: np.ndarray
+    """The validation loss before the change, float [changes]."""
+    status: np.ndarray
+    """0 for a change made; 1 for none, as the hypergradient was not finite; 2 for a window that
+    was undone, as training diverged."""
+
+
+class OnlineResult(NamedTuple):
+    """What real-time tuning gives."""
+
+    params: PyTree
+    """The trained parameters."""
+    state: PyTree
+    """The optimizer's memory: what `Training(…, state=)` takes to go on."""
+    hyper: PyTree
+    """The last hyperparameters."""
+    trajectory: Trajectory
+    losses: np.ndarray
+    """The training loss at every step, float [steps]."""
+    message: str
+    """In words: how often it changed, and what was undone."""
+
+
+def tune_online(
+    training: Training,
+    params: PyTree,
+    hyper: PyTree,
+    valid_loss: Callable[..., Float[Array, ""]],
+    optimizer: optax.GradientTransformation,
+    *,
+    every: int,
+    horizon: Horizon | None = None,
+    project: Any = None,
+    progress: bool = True,
+) -> OnlineResult:
+    """Trains once, and changes the hyperparameters along their hypergradient meanwhile.
+
+        result = hg.tune_online(
+            training, params, {"rate": 0.01, "decay": 0.5}, valid_loss, optax.adam(0.005), every=200
+        )
+
+    Every so many steps λ ← project(λ − optimizer(∇_λ E(s_t, λ))), and training goes on from s_t
+    (RTHO: Franceschi et al. 2017, section 4.3). With `every=1`, `horizon=Forgotten()` and the next
+    training batch for `valid_loss`, this is hypergradient descent (Baydin et al. 2018).
+
+    Coefficients of `Momentum` and `Adam` never leave their range (rates at least 0, decays in
+    [0, 1)): a change that would take one out is halved until it does not, leaf by leaf; with
+    `project=Box(rate=(0, None))` they reach the bound itself. If the hypergradient is not finite,
+    nothing is changed and the tangents begin anew. If the validation loss becomes NaN, or worse
+    by far, it goes back to the last change, which is undone, and the next ones are halved.
+
+    **Arguments:**
+
+    - `training`: the run. All its `steps` are trained; what is undone is trained again.
+    - `params`: the initial parameters.
+    - `hyper`: where the hyperparameters begin; Python floats and inexact arrays are tuned.
+    - `valid_loss`: a function `(params, hyper, t) -> scalar`, of the parameters before step t.
+    - `optimizer`: any optax optimizer, for the hyperparameters.
+    - `every`: how many steps between changes.
+    - `horizon`: `Carried()` (unless given), `Forgotten()`, `Restarted()`, or `LastWindow()` for
+      many hyperparameters.
+    - `project`: constraints, as for `tune`.
+    - `progress`: whether to show a progress line.
+
+    Raises `ValueError` if the first window already diverges, or coefficients are out of their
+    range to begin with; `RuntimeError` if training keeps diverging.
+    """
+    _check(training, optimizer, every, horizon)
+    loop = _Loop(
+        training,
+        valid_loss,
+        optimizer,
+        projection(project),
+        Carried() if horizon is None else horizon,
+        every,
+    )
+    hyper = eqx.filter_jit(loop.project)(trees.as_hyper(hyper))
+    params = trees.as_hyper(params)
+    wrong = out_of_range(training.optimizer, hyper, 0, every)
+    if wrong:
+        raise ValueError(f"tune_online was given hyperparameters with {wrong}.")
+    return _conclude(*_drive(loop, params, hyper, progress))
+
+
+class _Now(NamedTuple):
+    """All that changes while tuning."""
+
+    position: Position
+    start: Position
+    latest: PyTree
+    """The state where the last window ended."""
+    hyper: PyTree
+    earlier: PyTree
+    """The hyperparameters of the latest good windows, the last one first: a leading axis of
+    `TIRED`."""
+    recent: Float[Array, " recent"]
+    """The validation losses of the latest good windows; NaN for none."""
+    memory: PyTree
+    scale: Array
+
+
+class _Record(NamedTuple):
+    t: Array
+    hyper: PyTree
+    value: Array
+    status: Array
+    losses: Array
+
+
+class _Loop(eqx.Module):
+    """What stays the same."""
+
+    training: Training
+    valid_loss: Callable[..., Any]
+    optimizer: optax.GradientTransformation
+    project: Callable[[PyTree], PyTree]
+    horizon: Horizon
+    every: int = eqx.field(static=True)
+
+    def begin(self, params: PyTree, hyper: PyTree) -> _Now:
+        tuned = eqx.filter(hyper, eqx.is_inexact_array)
+        optimizer = self.training.optimizer
+        floats = eqx.filter(params, eqx.is_inexact_array)
+        memory = optimizer.init(floats, optimizer.coefficients(hyper, jnp.int32(0)))
+        state = (params, memory)
+        start = Position(state, self.horizon.begin(state, tuned), jnp.int32(0))
+        earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
+        outer = self.optimizer.init(tuned)
+        recent = jnp.full(RECENT, jnp.nan)
+        return _Now(start, start, state, tuned, earlier, recent, outer, jnp.ones(()))
+
+    def run(self, steps: int, fixed: PyTree):
+        """A stretch of the run, as the horizons take it."""
+
+        def run(state, hyper, t, adjoint):
+            params, memory = state
+            whole = eqx.combine(hyper, fixed)
+            done = self.training(params, whole, state=memory, start=t, steps=steps, adjoint=adjoint)
+            return (done.params, done.state), done.losses
+
+        return run
+
+    def window(self, now: _Now, fixed: PyTree) -> tuple[_Now, _Record]:
+        """Trains for a window, and changes the hyperparameters."""
+        score = lambda state, hyper, t: self.valid_loss(state[0], eqx.combine(hyper, fixed), t)
+        stretch = self.horizon.advance(self.run(self.every, fixed), score, now.position, now.hyper)
+        trained = _finite(stretch.end.state) & ~_is_far(stretch.value, now.recent)
+        good = trained & _finite((stretch.gradient, stretch.end.tangents))
+        changed, memory = self.change(now, stretch.gradient, stretch.end.t, fixed)
+        forgetful = lambda position: position._replace(tangents=now.start.tangents)
+        unchanged = _choose(trained, forgetful(stretch.end), forgetful(now.position))
+        newest = jax.tree.map(
+            lambda h, e: jnp.concatenate([h[None], e[:-1]]), now.hyper, now.earlier
+        )
+        older = jax.tree.map(lambda e: jnp.concatenate([e[1:], e[-1:]]), now.earlier)
+        back = jax.tree.map(lambda e: e[0], now.earlier)
+        after = _Now(
+            position=_choose(good, self.horizon.after(stretch.end, now.start), unchanged),
+            start=now.start,
+            latest=_choose(trained, stretch.end.state, now.latest),
+            hyper=_choose(good, changed, _choose(trained, now.hyper, back)),
+            earlier=_choose(trained, newest, older),
+            recent=_choose(trained, jnp.append(now.recent[1:], stretch.value), now.recent),
+            memory=_choose(good, memory, now.memory),
+            scale=jnp.where(trained, jnp.minimum(1, now.scale * RECOVERY), now.scale / 2),
+        )
+        status = jnp.where(good, ACCEPTED, jnp.where(trained, NO_GRADIENT, UNDONE))
+        return after, _Record(stretch.end.t, after.hyper, stretch.value, status, stretch.losses)
+
+    def change(self, now, gradient, t, fixed):
+        """The hyperparameters after a change, all coefficients within their range."""
+        updates, memory = self.optimizer.update(gradient, now.memory, now.hyper)
+        moved = jax.tree.map(lambda h, u: h + now.scale.astype(h.dtype) * u, now.hyper, updates)
+        whole = lambda hyper: eqx.combine(hyper, fixed)
+        moved = eqx.filter(self.project(whole(moved)), eqx.is_inexact_array)
+        return within_range(self.training.optimizer, now.hyper, moved, whole, t, self.every), memory
+
+
+@eqx.filter_jit
+def _windows(loop: _Loop, now: _Now, fixed: PyTree, count: int):
+    arrays, static = eqx.partition(now, eqx.is_array)
+
+    def body(arrays, _):
+        now, record = loop.window(eqx.combine(arrays, static), fixed)
+        return eqx.filter(now, eqx.is_array), record
+
+    arrays, records = jax.lax.scan(body, arrays, length=count)
+    return eqx.combine(arrays, static), records
+
+
+@eqx.filter_jit
+def _remainder(loop: _Loop, now: _Now, fixed: PyTree, steps: int):
+    """The last steps, too few for another change."""
+    return loop.run(steps, fixed)(now.position.state, now.hyper, now.position.t, Stored())
+
+
+def _drive(loop, params, hyper, progress):
+    """The whole run, piece by piece: where it ended, and the records."""
+    _, fixed = eqx.partition(hyper, eqx.is_inexact_array)
+    now, records, done = loop.begin(params, hyper), [], 0
+    windows, rest = divmod(loop.training.steps, loop.every)
+    piece = -(-windows // PIECES)
+    with Bar(windows, "training", shown=progress) as bar:
+        while done < windows:
+            now, new = _windows(loop, now, fixed, min(piece, windows - done))
+            records.append(jax.tree.map(np.asarray, new))
+            done += int(np.sum(records[-1].status != UNDONE))
+            _check_going(records)
+            bar.show(done, f"validation loss {records[-1].value[-1]:.4g},")
+    records = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
+    losses = records.losses[records.status != UNDONE].ravel()
+    state = now.latest
+    if rest:
+        state, last = _remainder(loop, now, fixed, rest)
+        losses = np.concatenate([losses, np.asarray(last)])
+    return state, eqx.combine(now.hyper, fixed), records, losses
+
+
+def _check_going(records):
+    status = np.concatenate([r.status for r in records])[-TIRED:]
+    values = np.concatenate([r.value for r in records])
+    if status[0] == UNDONE and len(values) < TIRED and np.all(status == UNDONE):
+        raise ValueError(
+            f"Training diverges in its first window: the validation loss is {values[0]}. Begin "
+            "with lower rates, or take the first change earlier (every=…)."
+        )
+    if len(status) == TIRED and np.all(status == UNDONE):
+        raise RuntimeError(
+            f"Training diverged {TIRED} times in a row, with the hyperparameters of as many "
+            "windows before too. Lower the optimizer's rate, bound the hyperparameters by "
+            "project=Box(…), or make smaller windows (every=…)."
+        )
+
+
+def _conclude(state, hyper, records, losses) -> OnlineResult:
+    trajectory = Trajectory(records.t, records.hyper, records.value, records.status)
+    counts = [int(np.sum(records.status == s)) for s in (ACCEPTED, NO_GRADIENT, UNDONE)]
+    message = f"Changed the hyperparameters {counts[0]} times."
+    if counts[1]:
+        message += f" {counts[1]} times the hypergradient was not finite: tangents began anew."
+    if counts[2]:
+        message += f" {counts[2]} windows diverged and were undone."
+    return OnlineResult(*state, hyper, trajectory, losses, message)
+
+
+def _check(training, optimizer, every, horizon):
+    if not isinstance(training, Training):
+        raise TypeError(f"tune_online(training={training!r}) is not a Training.")
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"tune_online(optimizer={optimizer!r}) is not an optax optimizer. Give one, for "
+            "instance optax.adam(0.005)."
+        )
+    if not isinstance(every, int) or not 1 <= every <= training.steps:
+        raise ValueError(
+            f"tune_online(every={every!r}): from 1 to the training's {training.steps} steps."
+        )
+    if horizon is not None and not isinstance(horizon, Horizon):
+        raise TypeError(
+            f"tune_online(horizon={horizon!r}) is none: Carried(), Forgotten(), Restarted() or "
+            "LastWindow()."
+        )
+
+
+def _is_far(value, recent):
+    """Whether a validation loss is worse by far than the recent ones, or not finite."""
+    median, spread = jnp.nanmedian(recent), jnp.nanmax(recent) - jnp.nanmin(recent)
+    worse = value - median > FAR * jnp.maximum(jnp.abs(median), spread)
+    return worse | ~jnp.isfinite(value)
+
+
+def _finite(tree):
+    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+
+
+def _choose(condition, yes, no):
+    pick = lambda a, b: jnp.where(condition, a, b) if eqx.is_array(a) else a
+    return jax.tree.map(pick, yes, no)

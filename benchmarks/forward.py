@@ -36,7 +36,9 @@ def time(network: str, steps: int, counts: list[int], repeats: int) -> Table:
     p = problem.make(problem.NETWORKS[network], steps)
     plain = jax.jit(p.score_by_hand)
     rates = {count: jnp.full(count, 0.1) for count in counts}
-    programs = {count: value_and_gradient(p, steps, count, hg.Forward()).compile() for count in counts}
+    programs = {
+        count: value_and_gradient(p, steps, count, hg.Forward()).compile() for count in counts
+    }
     reverse = value_and_gradient(p, steps, counts[0], hg.Stored()).compile()
     candidates = {"plain": lambda: plain(p.hyper), "reverse": lambda: reverse(rates[counts[0]])}
     for count in counts:

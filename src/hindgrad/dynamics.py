@@ -153,7 +153,10 @@ class GradientTraining(Dynamics):
         coefficients = self.coefficients(self.hyper, t)
         params = self.move(params, memory, coefficients)
         loss, grads = jax.value_and_grad(self.loss)(params, self.hyper, self.batches(t))
-        return self.update(grads, memory, params, coefficients), loss
+        params, memory = self.update(grads, memory, params, coefficients)
+        if self.fault is not None:
+            params = _watched(params, grads, self.fault, self.fault_message)
+        return (params, memory), loss
 
     def pullback(self, wanted, state, k, cotangent):
         t = self.start + k
@@ -287,3 +290,19 @@ def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Cal
     _, pull = eqx.filter_vjp(coefficients, sources)
     (sources,) = pull(cotangent)
     return sources
+
+
+def _watched(params: PyTree, grads: PyTree, fault: Callable, message: str) -> PyTree:
+    """`params`, which raises if forward-mode differentiation of the update failed."""
+
+    @jax.custom_jvp
+    def watched(params, grads):
+        del grads
+        return params
+
+    @watched.defjvp
+    def watched_jvp(primals, tangents):
+        moved = tangents[0]
+        return primals[0], eqx.error_if(moved, fault(primals[1], moved) > 0, message)
+
+    return watched(params, grads)

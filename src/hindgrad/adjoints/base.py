@@ -43,17 +43,21 @@ class Adjoint(eqx.Module):
         that has something to gain from seeing all of it."""
         return function(hyper, self)
 
+    def memory(self, params: PyTree) -> PyTree:
+        """What one hypergradient can hand on to the next while tuning, to begin with; None for
+        nothing. `params` (structs) are the trained parameters."""
+        del params
+
+    def remembering(self, memory: PyTree) -> "Adjoint":
+        """The adjoint with what the hypergradient before handed on. The derivative with respect
+        to it is what this one hands on."""
+        del memory
+        return self
+
     def describe(self, status: Float[Array, " 3"]) -> str:
         """The status of a run that failed, from `Report`, in words; empty if all is well."""
         del status
         return ""
-
-
-class Inline(Adjoint):
-    """The steps as an ordinary loop, whose derivative is JAX's own, in either mode."""
-
-    def run(self, dynamics, state):
-        return forward(dynamics, state)
 
 
 class Recall(Adjoint):

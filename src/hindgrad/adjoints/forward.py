@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import tangents
-from hindgrad.adjoints.base import Adjoint, Inline, Traits, forward
+from hindgrad.adjoints.base import Adjoint, Traits, forward
+from hindgrad.adjoints.inline import Inline
 
 
 class Forward(Adjoint):

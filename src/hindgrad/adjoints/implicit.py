@@ -8,7 +8,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
@@ -96,7 +95,8 @@ class Implicit(Adjoint):
       the system not solved. The derivative with respect to the status of a `Report` is (cause,
       residual, stationarity), also if all is well.
     - `guess`: where the solver starts, a pytree like the parameters; zeros unless given. The
-      derivative with respect to it is the solution: the next guess, for a warm start.
+      derivative with respect to it is the solution: the next guess, for a warm start. `tune`
+      hands it on by itself.
 
     Raises `ValueError` if the derivative with respect to the initial state, or through the losses
     on the way, is asked for.
@@ -127,6 +127,15 @@ class Implicit(Adjoint):
             lambda a: (a.failure, a.guess), self, (handling, None), is_leaf=_is_none
         )
         return _run((dynamics, state, self.failure.status, self.guess), settings)
+
+    def memory(self, params):
+        floats = eqx.filter(params, eqx.is_inexact_array_like)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), floats)
+
+    def remembering(self, memory):
+        if memory is None or self.guess is not None:
+            return self
+        return eqx.tree_at(lambda a: a.guess, self, memory, is_leaf=_is_none)
 
     def describe(self, status):
         cause, residual, stationarity = (float(x) for x in status)
@@ -195,10 +204,9 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     dynamics, state, status, guess = inputs
     vector = _only_params(dynamics, final, cotangents)
     end = _equilibrium(dynamics, wanted, final)
-    matrix = lx.FunctionLinearOperator(end.matrix, jax.eval_shape(lambda: vector))
     guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else guess
-    solution, _ = adjoint.solver.solve(matrix, vector, guess)
-    left = residual(matrix, solution, vector)
+    solution = adjoint.solver.solve(end.matrix, vector, guess)
+    left = residual(end.matrix, solution, vector)
     params = final[0] if end.symmetric else eqx.filter(final, eqx.is_inexact_array)
     force, scale = norm(end.force), norm(end.matrix(params) if end.symmetric else params)
     stationarity = jnp.where(force == 0, 0, force / jnp.where(scale == 0, 1, scale))

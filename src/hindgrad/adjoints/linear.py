@@ -1,12 +1,13 @@
 """Linear systems, solved by products with the matrix only."""
 
 import abc
+from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
 
@@ -15,22 +16,24 @@ POWER_STEPS = 20
 MARGIN = 1.2
 """The estimate comes from below; rates are this much smaller than its inverse."""
 
+Matrix = Callable[[PyTree], PyTree]
+"""A linear function from a pytree of arrays to one of the same shapes."""
+
 
 class LinearSolver(eqx.Module):
-    """Solves `matrix · x = vector`."""
+    """Solves `matrix(x) = vector`."""
 
-    needs_symmetry: eqx.AbstractClassVar[bool]
+    needs_symmetry: ClassVar[bool] = False
+    """Whether the matrix must be symmetric."""
 
     @abc.abstractmethod
-    def solve(
-        self, matrix: lx.AbstractLinearOperator, vector: PyTree, guess: PyTree
-    ) -> tuple[PyTree, Int[Array, ""]]:
-        """`x`, sought from `guess` on, and how many steps that took."""
+    def solve(self, matrix: Matrix, vector: PyTree, guess: PyTree) -> PyTree:
+        """`x`, sought from `guess` on."""
 
 
 class ConjugateGradient(LinearSolver):
-    """Conjugate gradients (Hestenes & Stiefel 1952), by lineax: the fewest products for a
-    symmetric positive definite matrix.
+    """Conjugate gradients (Hestenes & Stiefel 1952): the fewest products for a symmetric positive
+    definite matrix.
 
     **Arguments:**
 
@@ -47,9 +50,11 @@ class ConjugateGradient(LinearSolver):
         _check(self, steps=self.steps, tolerance=self.tolerance)
 
     def solve(self, matrix, vector, guess):
-        solver = lx.CG(self.tolerance, self.tolerance, lx.internal.two_norm, max_steps=self.steps)
-        definite = lx.TaggedLinearOperator(matrix, lx.positive_semidefinite_tag)
-        return _by_lineax(solver, definite, vector, guess)
+        # Not lineax: its breakdown test, 100 · epsilon · size, takes a float32 Hessian of some
+        # hundred parameters with a weak penalty for singular.
+        return jax.scipy.sparse.linalg.cg(
+            matrix, vector, guess, tol=self.tolerance, maxiter=self.steps
+        )[0]
 
 
 class NormalEquations(LinearSolver):
@@ -63,8 +68,6 @@ class NormalEquations(LinearSolver):
     - `steps`: the most steps.
     """
 
-    needs_symmetry = False
-
     tolerance: float = 1e-6
     steps: int = 200
 
@@ -72,8 +75,11 @@ class NormalEquations(LinearSolver):
         _check(self, steps=self.steps, tolerance=self.tolerance)
 
     def solve(self, matrix, vector, guess):
-        inner = lx.CG(self.tolerance, self.tolerance, lx.internal.two_norm, max_steps=self.steps)
-        return _by_lineax(lx.Normal(inner), matrix, vector, guess)
+        transpose = jax.linear_transpose(matrix, guess)
+        transposed = lambda x: transpose(x)[0]
+        squared = lambda x: transposed(matrix(x))
+        inner = ConjugateGradient(self.tolerance, self.steps)
+        return inner.solve(squared, transposed(vector), guess)
 
 
 class FixedPoint(LinearSolver):
@@ -86,8 +92,6 @@ class FixedPoint(LinearSolver):
     - `rate`: below 2 over the matrix's largest eigenvalue; unless given, from an estimate of
       that by the power method.
     """
-
-    needs_symmetry = False
 
     tolerance: float = 1e-6
     steps: int = 1000
@@ -107,11 +111,10 @@ class FixedPoint(LinearSolver):
         def advance(carry):
             x, residual, step = carry
             x = _plus(x, rate, residual)
-            return x, _minus(vector, matrix.mv(x)), step + 1
+            return x, _minus(vector, matrix(x)), step + 1
 
-        begin = guess, _minus(vector, matrix.mv(guess)), jnp.int32(0)
-        x, _, steps = jax.lax.while_loop(unfinished, advance, begin)
-        return x, steps
+        begin = guess, _minus(vector, matrix(guess)), jnp.int32(0)
+        return jax.lax.while_loop(unfinished, advance, begin)[0]
 
 
 class Neumann(LinearSolver):
@@ -123,8 +126,6 @@ class Neumann(LinearSolver):
     - `terms`: how many.
     - `rate`: as for `FixedPoint`.
     """
-
-    needs_symmetry = False
 
     terms: int = 20
     rate: float | None = None
@@ -138,11 +139,11 @@ class Neumann(LinearSolver):
 
         def add(_, carry):
             total, term = carry
-            term = _plus(term, -rate, matrix.mv(term))
+            term = _plus(term, -rate, matrix(term))
             return trees.add(total, term), term
 
         total, _ = jax.lax.fori_loop(1, self.terms, add, (vector, vector))
-        return jax.tree.map(lambda x: rate.astype(x.dtype) * x, total), jnp.int32(self.terms)
+        return jax.tree.map(lambda x: rate.astype(x.dtype) * x, total)
 
 
 def norm(tree: PyTree) -> Float[Array, ""]:
@@ -150,26 +151,11 @@ def norm(tree: PyTree) -> Float[Array, ""]:
     return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
 
 
-def residual(matrix: lx.AbstractLinearOperator, x: PyTree, vector: PyTree) -> Float[Array, ""]:
+def residual(matrix: Matrix, x: PyTree, vector: PyTree) -> Float[Array, ""]:
     """‖vector − matrix · x‖ ÷ ‖vector‖; 0 for a zero vector."""
     size = norm(vector)
-    left = norm(_minus(vector, matrix.mv(x)))
+    left = norm(_minus(vector, matrix(x)))
     return jnp.where(size == 0, 0, left / jnp.where(size == 0, 1, size))
-
-
-def _by_lineax(solver, matrix, vector, guess):
-    """Solves for the vector scaled to norm 1, since tolerances have a part that is absolute."""
-    size = norm(vector)
-    size = jnp.where(size == 0, 1, size)
-    scaled = lambda tree, by: jax.tree.map(lambda x: x * by.astype(x.dtype), tree)
-    options = {} if isinstance(solver, lx.Normal) else {"y0": scaled(guess, 1 / size)}
-    rest = vector
-    if not options:  # its own guess would be one of another vector: solve for the correction
-        rest = _minus(vector, matrix.mv(guess))
-    solution = lx.linear_solve(matrix, scaled(rest, 1 / size), solver, options=options, throw=False)
-    x = scaled(solution.value, size)
-    steps = jnp.asarray(solution.stats["num_steps"], jnp.int32)
-    return (x if options else trees.add(guess, x)), steps
 
 
 def _rate(rate, matrix, vector):
@@ -183,7 +169,7 @@ def _rate(rate, matrix, vector):
     def turn(_, carry):
         x, _ = carry
         x = jax.tree.map(lambda x: x / _nonzero(norm(carry[0])).astype(x.dtype), x)
-        x = matrix.mv(x)
+        x = matrix(x)
         return x, norm(x)
 
     begin = jax.tree.unflatten(structure, draws), jnp.zeros((), jnp.result_type(*leaves))

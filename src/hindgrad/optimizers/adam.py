@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import ANY, DECAY, Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.base import (
+    ANY,
+    DECAY,
+    Coefficient,
+    check_number,
+    evaluate,
+    numbers,
+    spread,
+)
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
 from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
 

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import ANY, DECAY, Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.base import (
+    ANY,
+    DECAY,
+    Coefficient,
+    check_number,
+    evaluate,
+    numbers,
+    spread,
+)
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Stored, tangents
-from hindgrad.adjoints.base import Inline
+from hindgrad.adjoints.inline import Inline
 
 
 class Position(NamedTuple):
@@ -76,7 +76,7 @@ class Forwards(Horizon):
             train, (floats, hyper), (position.tangents, units)
         )
         t = position.t + losses.shape[0]
-        value, (d_state, d_hyper) = eqx.filter_value_and_grad(lambda at: score(*at, t))(
+        value, (d_state, d_hyper) = eqx.filter_value_and_grad(lambda at: score(at[0], at[1], t))(
             (state, hyper)
         )
         gradient = tangents.pull(d_state, moved) + tangents.flat(d_hyper)

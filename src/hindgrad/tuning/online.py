@@ -281,7 +281,8 @@ def _conclude(state, hyper, records, losses) -> OnlineResult:
         message += f" {counts[1]} times the hypergradient was not finite: tangents began anew."
     if counts[2]:
         message += f" {counts[2]} windows diverged and were undone."
-    return OnlineResult(*state, hyper, trajectory, losses, message)
+    params, memory = state
+    return OnlineResult(params, memory, hyper, trajectory, losses, message)
 
 
 def _check(training, optimizer, every, horizon):

@@ -91,16 +91,16 @@ def self_tuning(
         new, outer = jax.tree.map(keep, (new, outer), (old, state.outer))
         return new, outer, state.skipped + ~good
 
-    def update(grads, state, params=None, *, valid_grads=None, **extra):
-        new, outer, skipped = change(state, grads if valid_grads is None else valid_grads)
+    def update(updates, state, params=None, *, valid_grads=None, **extra):
+        new, outer, skipped = change(state, updates if valid_grads is None else valid_grads)
 
         def step(tuned):
             transformation = optax.with_extra_args_support(make(whole(tuned)))
-            return transformation.update(grads, state.inner, params, **extra)
+            return transformation.update(updates, state.inner, params, **extra)
 
         units = tangents.directions(new, 0, size)
-        (updates, inner), (moved, _) = tangents.push(step, new, units)
-        return updates, SelfTuningState(inner, whole(new), outer, moved, skipped)
+        (changes, inner), (moved, _) = tangents.push(step, new, units)
+        return changes, SelfTuningState(inner, whole(new), outer, moved, skipped)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

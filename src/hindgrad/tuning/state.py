@@ -51,6 +51,8 @@ class State(NamedTuple):
     """The latest accepted points, to turn back to."""
     refuge: Point
     """A point from the best stretch so far, to turn back to from a long decline."""
+    handed: PyTree
+    """What the last hypergradient handed on to the next (see `Adjoint.memory`)."""
     refuge_values: list[float]
     """The values of that stretch; empty as long as there is none."""
     best_value: float
@@ -94,9 +96,9 @@ class Store:
         leaves = [jnp.asarray(saved[name]) for name in sorted(saved)]
         arrays = jax.tree.unflatten(structure, leaves)
         history = [Record(*record) for record in notes["history"]]
-        hyper, best, total, accepted, refuge = arrays
+        hyper, best, total, accepted, refuge, handed = arrays
         numbers = {name: notes[name] for name in NUMBERS}
-        return State(hyper, best, total, accepted, refuge, **numbers, history=history)
+        return State(hyper, best, total, accepted, refuge, handed, **numbers, history=history)
 
     def save(self, state: State, *, now: bool) -> None:
         """Saves the state; unless `now`, only if the last save is some seconds old."""
@@ -123,7 +125,7 @@ class Store:
 
 
 def _trees(state):
-    return state.hyper, state.best, state.total, state.accepted, state.refuge
+    return state.hyper, state.best, state.total, state.accepted, state.refuge, state.handed
 
 
 def _arrays(state):

@@ -155,7 +155,8 @@ class _Loop:
     def begin(self) -> State:
         zeros = jax.tree.map(jnp.zeros_like, self.start)
         point = self.point()
-        return State(self.start, self.start, zeros, [], point, [], np.inf, 0, 1.0, [])
+        handed = self.objective.memory(self.whole(self.start), self.draw(0))
+        return State(self.start, self.start, zeros, [], point, handed, [], np.inf, 0, 1.0, [])
 
     def point(self) -> Point:
         """What an accepted point looks like."""
@@ -163,7 +164,7 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        found = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step))
+        found = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step), state.handed)
         grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
@@ -186,6 +187,7 @@ class _Loop:
         if step >= self.steps * (1 - self.average):
             total = trees.add(state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
+        state = state._replace(handed=found.handed)
         scale = min(1.0, state.scale * RECOVERY)
         hyper = self._move(accepted[-1], scale)
         return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
@@ -240,15 +242,28 @@ class _Evaluated(eqx.Module):
     objective: Callable[..., Any]
     adjoint: Adjoint | None
 
-    def __call__(self, hyper, key, status):
+    def __call__(self, hyper, key, status, handed):
         args = () if key is None else (key,)
         if self.adjoint is None:
             return self.objective(hyper, *args)
+        adjoint = reporting(self.adjoint.remembering(handed), status)
+        return self._objective(hyper, *args, adjoint=adjoint)
+
+    @property
+    def _objective(self) -> Objective:
         if not isinstance(self.objective, Objective):
             raise TypeError(
                 "tune(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."
             )
-        return self.objective(hyper, *args, adjoint=reporting(self.adjoint, status))
+        return self.objective
+
+    def memory(self, hyper, key):
+        """What the adjoint hands on, to begin with."""
+        if self.adjoint is None:
+            return None
+        key = jax.random.key(0) if key is None else key
+        params = eqx.filter_eval_shape(lambda: self._objective.run(hyper, key).params)
+        return self.adjoint.memory(params)
 
     def describe(self, status) -> str:
         """Why an adjoint failed."""
@@ -260,22 +275,23 @@ class _Found(NamedTuple):
     grads: PyTree
     norm: Any
     status: Any
+    handed: PyTree
 
 
-def _call(objective, hyper, fixed, key, status):
-    return objective(eqx.combine(hyper, fixed), key, status)
+def _call(objective, hyper, fixed, key, status, handed):
+    return objective(eqx.combine(hyper, fixed), key, status, handed)
 
 
 @eqx.filter_jit
 def _value(objective, hyper, fixed, key):
-    return _call(objective, hyper, fixed, key, jnp.zeros(3))
+    return _call(objective, hyper, fixed, key, jnp.zeros(3), None)
 
 
 @eqx.filter_jit
-def _evaluate(objective, hyper, fixed, key):
-    value = lambda inputs: _call(objective, inputs[0], fixed, key, inputs[1])
-    value, (grads, status) = eqx.filter_value_and_grad(value)((hyper, jnp.zeros(3)))
-    return _Found(value, grads, optax.tree.norm(grads), status)
+def _evaluate(objective, hyper, fixed, key, handed):
+    value = lambda inputs: _call(objective, inputs[0], fixed, key, *inputs[1:])
+    value, (grads, status, handed) = eqx.filter_value_and_grad(value)((hyper, jnp.zeros(3), handed))
+    return _Found(value, grads, optax.tree.norm(grads), status, handed)
 
 
 @eqx.filter_jit

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hindgrad.experiments.base import Experiment
+from hindgrad.experiments.base import Experiment, Pieces
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import Reproduce
 from hindgrad.tools.work import RESULTS, Work, check_same_call, write_json
@@ -46,7 +46,7 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
     else:
         work.open(call, resume=asked.resume)
         with Line(experiment.total(settings)) as line:
-            results = {"call": call, **experiment.run(settings, work.kept, line)}
+            results = {"call": call, **experiment.run(settings, Pieces(work), line)}
 
         def write(final):
             experiment.write(results, final)

@@ -1,7 +1,9 @@
 """Data sets by name."""
 
 import gzip
+import io
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -60,6 +62,84 @@ def test_phoneme_knows_its_split_by_speaker(folder):
     data = load("phoneme")
     assert data.classes == ("aa", "ao")
     assert data.train.tolist() == [True, False, True]
+
+
+def fake_omniglot():
+    """Three characters of two alphabets, drawn by two people each."""
+    return {
+        "x28": np.arange(6 * 28 * 28, dtype=np.uint32).reshape(6, 28, 28).astype(np.uint8),
+        "char_id": np.array([7, 7, 8, 8, 9, 9], np.uint16),
+        "alphabet": np.array([1, 1, 1, 1, 0, 0], np.uint8),
+        "alphabet_names": np.array(["Latin", "Greek"]),
+        "character": np.array([0, 0, 1, 1, 0, 0], np.uint8),
+        "drawer": np.array([0, 1, 0, 1, 0, 1], np.uint8),
+        "is_evaluation": np.array([False] * 4 + [True] * 2),
+    }
+
+
+def test_omniglot_names_its_characters_by_alphabet(folder):
+    np.savez(folder / "omniglot.npz", **fake_omniglot())
+    data = load("omniglot")
+    assert data.classes == ("Greek 00", "Greek 01", "Latin 00")
+    assert data.y.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.groups["alphabet"].tolist() == ["Greek"] * 4 + ["Latin"] * 2
+    assert data.groups["drawer"].tolist() == [0, 1] * 3
+    assert data.train.tolist() == [True] * 4 + [False] * 2
+    assert data.x.shape == (6, 784)
+
+
+def test_omniglot_is_not_downloaded(folder):
+    with pytest.raises(DataError, match=r"omniglot.npz .* name that folder in HINDGRAD_DATA"):
+        load("omniglot")
+
+
+def fake_cifar10():
+    draw = np.random.default_rng(0).integers
+    return {
+        "x_train": draw(0, 256, (10, 32, 32, 3), dtype=np.uint8),
+        "y_train": draw(0, 10, 10, dtype=np.uint8),
+        "x_test": draw(0, 256, (3, 32, 32, 3), dtype=np.uint8),
+        "y_test": draw(0, 10, 3, dtype=np.uint8),
+    }
+
+
+def test_cifar10_comes_in_official_order_from_the_folder(folder):
+    arrays = fake_cifar10()
+    np.savez(folder / "cifar10.npz", **arrays)
+    data = load("cifar10")
+    assert data.image == (32, 32, 3)
+    assert data.train.tolist() == [True] * 10 + [False] * 3
+    np.testing.assert_array_equal(data.x[10:], arrays["x_test"].reshape(3, -1))
+    assert len(data.classes) == 10
+
+
+def test_cifar10_is_downloaded_with_a_checksum(folder, monkeypatch):
+    """The archive has a byte for the label, and then all red, all green and all blue pixels."""
+    import pooch
+
+    arrays, asked = fake_cifar10(), []
+
+    def retrieve(url, known_hash, fname, path):
+        asked.append((url, known_hash))
+        with tarfile.open(folder / fname, "w:gz") as archive:
+            for i in range(6):
+                part, rows = ("train", slice(2 * i, 2 * i + 2)) if i < 5 else ("test", slice(None))
+                x = arrays[f"x_{part}"][rows].transpose(0, 3, 1, 2).reshape(-1, 3072)
+                content = np.concatenate([arrays[f"y_{part}"][rows][:, None], x], axis=1).tobytes()
+                name = f"data_batch_{i + 1}.bin" if i < 5 else "test_batch.bin"
+                member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        return str(folder / fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    data = load("cifar10")
+    np.testing.assert_array_equal(data.x[:10], arrays["x_train"].reshape(10, -1))
+    np.testing.assert_array_equal(data.y[10:], arrays["y_test"])
+    [(url, known)] = asked
+    assert url.startswith("https://")
+    assert known.startswith("md5:")
+    assert len(known) == 4 + 32
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -2,9 +2,10 @@
 
 import gzip
 import os
+import tarfile
 import urllib.error
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,22 @@ MNIST_FILES = {
     ),
 }
 
+CIFAR10_ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_CHECKSUM = "md5:c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR10_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
 
 class DataError(Exception):
     """The data cannot be used; the message is one line that says why and what to do."""
@@ -51,6 +68,8 @@ class Dataset:
     """The shape of a row as an image, if it is one."""
     train: np.ndarray
     """Which rows are in the official training set."""
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What else is known of each row, by name, such as who spoke or drew it."""
 
 
 def load(name: str) -> Dataset:
@@ -80,6 +99,31 @@ def _mnist() -> Dataset:
     return Dataset("mnist", x, y, classes, (28, 28), train)
 
 
+def _cifar10() -> Dataset:
+    arrays = _from_folder("cifar10", CIFAR10_ARRAYS) or _download_cifar10()
+    x = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(-1, 32 * 32 * 3)
+    y = np.concatenate([arrays["y_train"], arrays["y_test"]])
+    train = np.arange(len(y)) < len(arrays["y_train"])
+    return Dataset("cifar10", x, y, CIFAR10_CLASSES, (32, 32, 3), train)
+
+
+def _omniglot() -> Dataset:
+    wanted = ("x28", "char_id", "alphabet", "alphabet_names", "drawer", "is_evaluation")
+    arrays = _from_folder("omniglot", (*wanted, "character"))
+    if arrays is None:
+        raise DataError(
+            "'omniglot' is not downloaded, as no archive of it has a published checksum; put "
+            f"omniglot.npz (arrays {', '.join(wanted)}, character) into a folder and name that "
+            f"folder in {FOLDER}."
+        )
+    alphabet = arrays["alphabet_names"][arrays["alphabet"]]
+    _, first, y = np.unique(arrays["char_id"], return_index=True, return_inverse=True)
+    classes = tuple(f"{alphabet[i]} {arrays['character'][i]:02}" for i in first)
+    groups = {"alphabet": alphabet, "drawer": arrays["drawer"]}
+    x = arrays["x28"].reshape(-1, 28 * 28)
+    return Dataset("omniglot", x, y, classes, (28, 28), ~arrays["is_evaluation"], groups)
+
+
 def _phoneme() -> Dataset:
     arrays = _from_folder("phoneme", ("x", "y", "classes", "speaker"))
     if arrays is None:
@@ -89,7 +133,8 @@ def _phoneme() -> Dataset:
         )
     train = np.array([speaker.startswith("train") for speaker in arrays["speaker"]])
     classes = tuple(str(c) for c in arrays["classes"])
-    return Dataset("phoneme", arrays["x"], arrays["y"], classes, None, train)
+    groups = {"speaker": arrays["speaker"]}
+    return Dataset("phoneme", arrays["x"], arrays["y"], classes, None, train, groups)
 
 
 def _from_folder(name: str, wanted: tuple[str, ...]) -> dict[str, np.ndarray] | None:
@@ -109,23 +154,43 @@ def _from_folder(name: str, wanted: tuple[str, ...]) -> dict[str, np.ndarray] | 
 
 
 def _download_mnist() -> dict[str, np.ndarray]:
-    """The four archives from a public mirror, checked, and kept in the user's cache."""
+    """The four archives from a public mirror."""
+    return {
+        key: read_idx(
+            _fetch("mnist", MNIST_MIRROR + file, f"sha256:{checksum}", tuple(MNIST_FILES))
+        )
+        for key, (file, checksum) in MNIST_FILES.items()
+    }
+
+
+def _download_cifar10() -> dict[str, np.ndarray]:
+    """The authors' binary archive: rows of a label and the red, green and blue pixels."""
+    path = _fetch("cifar10", CIFAR10_ARCHIVE, CIFAR10_CHECKSUM, CIFAR10_ARRAYS)
+    files = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    arrays = {}
+    with tarfile.open(path) as archive:
+        for part, names in files.items():
+            members = (archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names)
+            content = b"".join(member.read() for member in members if member is not None)
+            rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+            arrays[f"x_{part}"] = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            arrays[f"y_{part}"] = rows[:, 0]
+    return arrays
+
+
+def _fetch(name: str, url: str, checksum: str, arrays: tuple[str, ...]) -> str:
+    """The path of a file that is downloaded once, checked, and kept in the user's cache."""
     import pooch
 
-    cache = pooch.os_cache("hindgrad") / "mnist"
+    cache = pooch.os_cache("hindgrad") / name
     try:
-        paths = {
-            key: pooch.retrieve(
-                MNIST_MIRROR + file, known_hash=f"sha256:{checksum}", fname=file, path=cache
-            )
-            for key, (file, checksum) in MNIST_FILES.items()
-        }
+        file = url.rsplit("/", 1)[-1]
+        return pooch.retrieve(url, known_hash=checksum, fname=file, path=cache)
     except (OSError, ValueError, urllib.error.URLError) as error:
         raise DataError(
-            f"'mnist' could not be downloaded ({_first_line(error)}); put mnist.npz (arrays "
-            f"{', '.join(MNIST_FILES)}) into a folder and name that folder in {FOLDER}."
+            f"'{name}' could not be downloaded ({_first_line(error)}); put {name}.npz (arrays "
+            f"{', '.join(arrays)}) into a folder and name that folder in {FOLDER}."
         ) from error
-    return {key: read_idx(path) for key, path in paths.items()}
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -148,6 +213,8 @@ def _first_line(error: BaseException) -> str:
 _LOADERS: dict[str, Callable[[], Dataset]] = {
     "digits": _digits,
     "mnist": _mnist,
+    "cifar10": _cifar10,
+    "omniglot": _omniglot,
     "phoneme": _phoneme,
 }
 NAMES = tuple(_LOADERS)

@@ -29,7 +29,8 @@ class Tune:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
-    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme."""
+    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
+    cifar10, omniglot."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("tuned")
     """Where the results go."""
     label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None

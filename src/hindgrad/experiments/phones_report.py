@@ -1,0 +1,147 @@
+"""What `phones` leaves behind: a table, words and pictures, made from its results."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from hindgrad.report import figures, phones
+from hindgrad.report.tables import Arm, Paired, paired
+
+FIXED, SEARCH = "vanilla", "random search"
+START, ZEROS = "real time", "real time from zeros"
+
+PAPER = {FIXED: (59.81, 12), SEARCH: (60.36, 300), START: (61.97, 164), ZEROS: (61.38, 289)}
+"""The paper's accuracy in percent, and minutes, on all of TIMIT with 183 phone states."""
+
+MEASURES = {
+    "test": ("test accuracy, %", 2),
+    "valid": ("valid accuracy, %", 2),
+    "valid_loss": ("valid loss", 4),
+    "test_loss": ("test loss", 4),
+    "minutes": ("minutes", 2),
+    "trials": ("trainings", 1),
+}
+"""What is shown of each arm, and with how many digits."""
+
+Results = dict[str, Any]
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes the table and the pictures into a folder."""
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "seed", *MEASURES])
+        for run in results["runs"]:
+            for name in run["arms"]:
+                writer.writerow([name, run["seed"], *(_value(run, name, m) for m in MEASURES)])
+    columns = ["", *(title for title, _ in MEASURES.values()), "the paper's, % / minutes"]
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *_rows(results)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    (folder / "table.md").write_text(text + "\n")
+    curves = {
+        name: [run["arms"][name]["curve"] for run in results["runs"]] for name in (START, ZEROS)
+    }
+    figures.save(phones.trajectories_figure(curves), folder / "trajectories.png")
+    curves = {name: [run["arms"][name]["curve"] for run in results["runs"]] for name in PAPER}
+    accuracies = {name: _values(results, name, "test") for name in PAPER}
+    figures.save(phones.outcome_figure(curves, accuracies), folder / "outcome.png")
+
+
+def table(results: Results) -> Table:
+    """The paper's table."""
+    seeds = len(results["runs"])
+    shown = Table(
+        title=f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    shown.add_column("", no_wrap=True)
+    for title, _ in MEASURES.values():
+        shown.add_column(title, justify="right")
+    shown.add_column("the paper's", justify="right")
+    for row in _rows(results):
+        shown.add_row(*row)
+    return shown
+
+
+def summary(results: Results) -> list[str]:
+    """The outcome in words, whichever way it went."""
+    call, rows = results["call"], results["rows"]
+    mean = {name: float(np.mean(_values(results, name, "test"))) for name in PAPER}
+    trials = np.mean(_values(results, SEARCH, "trials"))
+    minutes = {name: float(np.mean(_values(results, name, "minutes"))) for name in PAPER}
+    ranked = " < ".join(sorted(PAPER, key=mean.__getitem__))
+    papers = " < ".join(sorted(PAPER, key=lambda name: PAPER[name][0]))
+    order = "the paper's order" if ranked == papers else f"the paper's order is {papers}"
+    return [
+        f"{call['data']}: {rows[0]:,} frames for training, {rows[1]:,} for validation and "
+        f"{rows[2]:,} for the test, no speaker in two of them; {call['steps']:,} steps, "
+        f"hyperparameters changed every {call['every']}.",
+        f"Test accuracy: {ranked} ({order}). {_gains(results, START)} {_gains(results, ZEROS)}",
+        f"One run in real time takes as long as {minutes[START] / minutes[FIXED]:.1f} with fixed "
+        f"hyperparameters; the search had time for {trials:.1f} trainings.",
+        _movement(results),
+    ]
+
+
+def _gains(results: Results, name: str) -> str:
+    """How an arm does against vanilla and the search, seed by seed."""
+    rivals = [_difference(results, name, rival) for rival in (FIXED, SEARCH)]
+    words = "; ".join(_words(d) for d in rivals)
+    clear = any(d.high < 0 or d.low > 0 for d in rivals)
+    tail = "" if clear else " Neither differs clearly from zero."
+    return f"{name.capitalize()} minus the others, in points: {words}.{tail}"
+
+
+def _words(d: Paired) -> str:
+    interval = "" if np.isnan(d.low) else f" [{-d.high:+.2f}, {-d.low:+.2f}]"
+    return f"{d.rival} {-d.mean:+.2f}{interval}, higher on {d.wins} of {d.seeds}"
+
+
+def _difference(results: Results, name: str, rival: str) -> Paired:
+    error = lambda n: Arm(n, [], {"error": 100 - np.array(_values(results, n, "test"))})
+    return paired(error(name), error(rival), "error")
+
+
+def _movement(results: Results) -> str:
+    """From where to where the hyperparameters went."""
+    parts = []
+    for name in (START, ZEROS):
+        hypers = [run["arms"][name]["curve"]["hyper"] for run in results["runs"]]
+        ends = ", ".join(
+            f"{label} {np.mean([h[key][-1] for h in hypers]):.3f}"
+            for key, label in (("rate", "rate"), ("decay", "decay"), ("rho", "ρ"))
+        )
+        parts.append(f"{name} ended at {ends}")
+    call = results["call"]
+    begin = f"rate {call['rate']:g}, decay {call['decay']:g}, ρ {call['rho']:g}"
+    return f"On average, {'; '.join(parts)}. The sensible start is {begin}."
+
+
+def _rows(results: Results) -> list[list[str]]:
+    rows = []
+    for name, (accuracy, minutes) in PAPER.items():
+        cells = [_spread(_values(results, name, m), digits) for m, (_, digits) in MEASURES.items()]
+        rows.append([name, *cells, f"{accuracy} / {minutes}"])
+    return rows
+
+
+def _value(run: Mapping[str, Any], name: str, measure: str) -> float:
+    arm = run["arms"][name]
+    return arm["seconds"] / 60 if measure == "minutes" else arm[measure]
+
+
+def _values(results: Results, name: str, measure: str) -> list[float]:
+    return [_value(run, name, measure) for run in results["runs"]]
+
+
+def _spread(values: list[float], digits: int) -> str:
+    tail = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{tail}"

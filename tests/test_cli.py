@@ -40,7 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("", "Expected one of {tune}"),
+    ("", "Expected one of {tune, clean"),
     ("tun", "Unrecognized options: tun"),
     ("tune --steps abc", "--steps: invalid literal"),
     ("tune --stepz 3", "Unrecognized options: --stepz, 3 (perhaps --steps); see hindgrad tune"),
@@ -76,6 +76,21 @@ REFUSED = [
     ("tune --from list.json", "does not hold hyperparameters"),
     ("tune --from layers.json", "'rate' has shape (10, 1); a network of 3 layers needs (10, 3)"),
     ("tune good.csv --batch 8 --hidden --from range.json", "'decay' has values outside of (0, 1)"),
+    ("clean --steps 5", "--steps is 5; it must be at least 10"),
+    ("clean --steps-outer 1", "--steps-outer is 1; it must be at least 2"),
+    ("clean --repeats 0", "--repeats is 0; it must be at least 1"),
+    ("clean --seed -1", "--seed is -1"),
+    ("clean --hidden 8 0", "--hidden is 0"),
+    ("clean --remove 1", "--remove is 1; a share of the rows"),
+    ("clean --trusted 1.5", "--trusted is 1.5; a share between 0 and 1 or a file"),
+    ("clean --trusted nothing.csv", "--trusted nothing.csv: no such file"),
+    ("clean --resume --overwrite", "--resume and --overwrite exclude each other"),
+    ("clean --out full", "--out full is not empty"),
+    ("clean nothing.csv", "nothing.csv: no such file"),
+    ("clean good.csv --label b", "the label 'b' is a quantity (60 values)"),
+    ("clean good.csv --task regression", "invalid choice 'regression' for argument '--task'"),
+    ("clean good.csv --trusted nan.npz --label label", "--trusted: nan.npz: there is no column"),
+    ("clean --trials 3", "Unrecognized options: --trials, 3"),
 ]
 
 

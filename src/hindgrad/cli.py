@@ -10,10 +10,11 @@ from importlib.metadata import version
 
 import tyro
 
+from hindgrad.tools.clean_settings import Clean
 from hindgrad.tools.settings import ArgumentError, Reproduce, Tune
 
-Command = Tune | Reproduce
-COMMANDS: dict[str, type] = {"tune": Tune, "reproduce": Reproduce}
+Command = Tune | Clean | Reproduce
+COMMANDS: dict[str, type] = {"tune": Tune, "clean": Clean, "reproduce": Reproduce}
 
 ABOUT = "Differentiates through training. Each command has its own --help."
 
@@ -49,6 +50,10 @@ def _run(command: Command) -> None:
             from hindgrad.tools import tune
 
             tune.run(command, console)
+        case Clean():
+            from hindgrad.tools import clean
+
+            clean.run(command, console)
         case Reproduce():
             from hindgrad.experiments import reproduce
 

@@ -43,14 +43,15 @@ class Raise(Failure):
 
 
 class Warn(Failure):
-    """Warns (`UserWarning`) and goes on. For `Implicit`, whose answer may be near enough."""
+    """Warns (`UserWarning`) and goes on, for `Implicit`, whose answer may be near enough. The
+    warning comes while the program runs; `jax.effects_barrier()` waits for it."""
 
     status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def handle(self, results, failed, index, messages):
         def tell(failed, index):
             if failed:
-                warnings.warn(messages[int(index)], stacklevel=2)
+                warnings.warn(messages[int(index)], stacklevel=1)
 
         jax.debug.callback(tell, failed, index)
         return results

@@ -27,7 +27,8 @@ class Forward(Adjoint):
     **Arguments:**
 
     - `block`: how many tangents to carry at a time; all unless given. Memory is then `block` + 1
-      states, and every block runs the training again.
+      states, and every block runs the training again. (With it, outside of an `Objective`,
+      `jax.jvp` is refused by JAX.)
     - `limit`: the most tangents; above, differentiating raises `ValueError`.
     """
 

@@ -16,7 +16,7 @@ from hindgrad.adjoints.failure import Failure, Raise
 from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, norm, residual
 from hindgrad.dynamics import Dynamics, GradientTraining
 
-MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE = range(1, 5)
+MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE, UNKNOWN = range(1, 6)
 """The causes of a failure."""
 
 _TEXTS = {
@@ -36,6 +36,10 @@ _TEXTS = {
         "NormalEquations() (it may not be positive definite)."
     ),
     NOT_FINITE: "the end of training, or the solution there, is not finite. Lower the rate.",
+    UNKNOWN: (
+        "only the derivative through the trained parameters (the final state) is known; the "
+        "objective also uses the losses on the way, or the optimizer's state. Use Checkpointed()."
+    ),
 }
 SMALLEST, LARGEST = -12, 6
 """The powers of ten within which messages tell values apart."""
@@ -46,7 +50,7 @@ class Messages(Sequence):
     """Every cause with every value, to one digit; made when asked for."""
 
     def __len__(self):
-        return 5 * 10 * (LARGEST - SMALLEST)
+        return (UNKNOWN + 1) * 10 * (LARGEST - SMALLEST)
 
     def __getitem__(self, index):
         rest, digit = divmod(index, 10)
@@ -88,8 +92,10 @@ class Implicit(Adjoint):
 
     **Arguments:**
 
-    - `solver`: `ConjugateGradient()`, `NormalEquations()`, `Neumann()` or `FixedPoint()`.
-    - `stationary`: how large ‖∇L‖ ÷ ‖∇²L·θ‖ may be (for `unroll`, ‖step(s) − s‖ ÷ ‖s‖).
+    - `solver`: `ConjugateGradient()`, `NormalEquations()`, `Neumann()` or `FixedPoint()`; for
+      `unroll`, whose system is not symmetric, one of the latter three.
+    - `stationary`: how large ‖∇L‖ ÷ ‖∇²L·θ‖ may be at the end, where θ are the parameters there or
+      the initial ones, whichever gives more (for `unroll`, ‖step(s) − s‖ ÷ ‖s‖).
     - `solved`: how much of the system's right-hand side may be left.
     - `failure`: `Raise()`, `Warn()` or `Report(status)`, if the end is not stationary enough, or
       the system not solved. The derivative with respect to the status of a `Report` is (cause,
@@ -98,8 +104,8 @@ class Implicit(Adjoint):
       derivative with respect to it is the solution: the next guess, for a warm start. `tune`
       hands it on by itself.
 
-    Raises `ValueError` if the derivative with respect to the initial state, or through the losses
-    on the way, is asked for.
+    Raises `ValueError` if the derivative with respect to the initial state is asked for, and
+    `RuntimeError` if that through the losses on the way is.
     """
 
     traits = Traits(
@@ -116,6 +122,17 @@ class Implicit(Adjoint):
     failure: Failure = Raise()
     guess: PyTree = None
 
+    def __check_init__(self):
+        for name, kind, example in (
+            ("solver", LinearSolver, "Neumann"),
+            ("failure", Failure, "Warn"),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(
+                    f"Implicit({name}={getattr(self, name)!r}): an object is needed, such as "
+                    f"{name}={example}()."
+                )
+
     def run(self, dynamics, state):
         if self.solver.needs_symmetry and not isinstance(dynamics, GradientTraining):
             raise ValueError(
@@ -129,8 +146,9 @@ class Implicit(Adjoint):
         return _run((dynamics, state, self.failure.status, self.guess), settings)
 
     def memory(self, params):
-        floats = eqx.filter(params, eqx.is_inexact_array_like)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), floats)
+        is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
+        zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
+        return jax.tree.map(zeros, params)
 
     def remembering(self, memory):
         if memory is None or self.guess is not None:
@@ -191,7 +209,7 @@ def _run_forward(perturbed, inputs, adjoint):
             "Implicit() was asked for the derivative with respect to the initial state (initial "
             "weights, or hyperparameters that they depend on). A minimum does not depend on "
             "where training began, so it would be zero. Use Checkpointed(), or put "
-            "jax.lax.stop_gradient around the initial state."
+            "jax.lax.stop_gradient around the initial parameters (and around state=)."
         )
     results = forward(dynamics, state)
     return results, (results[0], perturbed[0])
@@ -202,20 +220,21 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
     final, wanted = residuals
     dynamics, state, status, guess = inputs
-    vector = _only_params(dynamics, final, cotangents)
+    vector, unknown = _of_params(dynamics, final, cotangents)
     end = _equilibrium(dynamics, wanted, final)
     guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else guess
     solution = adjoint.solver.solve(end.matrix, vector, guess)
     left = residual(end.matrix, solution, vector)
-    params = final[0] if end.symmetric else eqx.filter(final, eqx.is_inexact_array)
-    force, scale = norm(end.force), norm(end.matrix(params) if end.symmetric else params)
-    stationarity = jnp.where(force == 0, 0, force / jnp.where(scale == 0, 1, scale))
+    stationarity = _stationarity(end, state, final)
     failed = {
         NOT_FINITE: ~jnp.isfinite(left) | ~jnp.isfinite(stationarity),
         MOVES: _moves(dynamics, state, final),
         NOT_STATIONARY: stationarity > adjoint.stationary,
         NOT_SOLVED: left > adjoint.solved,
     }
+    if unknown:  # raised when it runs: an error while tracing a backward pass breaks JAX's cache
+        failed = {UNKNOWN: left == left}
+        adjoint = eqx.tree_at(lambda a: a.failure, adjoint, Raise())
     cause = jnp.select(list(failed.values()), list(failed), 0).astype(jnp.int32)
     results = (end.pull(solution), solution)
     index = Messages.number(cause, jnp.where(cause == NOT_SOLVED, left, stationarity))
@@ -227,30 +246,37 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     return results[0], nothing, d_status, d_guess
 
 
-def _only_params(dynamics, final, cotangents):
-    """The cotangent of the end's parameters, of which alone something is known."""
+def _stationarity(end, start, final) -> Float[Array, ""]:
+    """How far from equilibrium the end is: the force there, relative to what it would change by if
+    the parameters were moved by themselves, or by their initial values."""
+    force = norm(end.force)
+    if end.symmetric:
+        scales = [norm(end.matrix(state[0])) for state in (start, final)]
+    else:
+        scales = [norm(eqx.filter(state, eqx.is_inexact_array)) for state in (start, final)]
+    scale = jnp.maximum(*scales)
+    return jnp.where(force == 0, 0, force / jnp.where(scale == 0, 1, scale))
+
+
+def _of_params(dynamics, final, cotangents) -> tuple[PyTree, bool]:
+    """The cotangent of the end's parameters, and whether there is another."""
     d_final, d_outputs = cotangents
     if isinstance(dynamics, GradientTraining):
         d_params, d_memory = d_final
-        if jax.tree.leaves((d_memory, d_outputs)):
-            raise ValueError(
-                "Implicit() knows the derivative of the trained parameters only; the objective "
-                "also uses the run's losses or the optimizer's state. Use Checkpointed()."
-            )
-        return trees.zeros_where_none(final[0], d_params)
-    if jax.tree.leaves(d_outputs):
-        raise ValueError(
-            "Implicit() knows the derivative of the final state only; the objective also uses the "
-            "steps' outputs. Use Checkpointed()."
+        return trees.zeros_where_none(final[0], d_params), bool(
+            jax.tree.leaves((d_memory, d_outputs))
         )
-    return trees.zeros_where_none(final, d_final)
+    return trees.zeros_where_none(final, d_final), bool(jax.tree.leaves(d_outputs))
 
 
 def _moves(dynamics, state, final) -> Float[Array, ""] | Array:
     """Whether the optimizer changes parameters whose gradients are, and were, all zero."""
     if not isinstance(dynamics, GradientTraining):
         return jnp.bool_(False)
-    params, memory = final[0], jax.tree.map(jnp.zeros_like, state[1])
+    params = final[0]
+    # What training changed began as zeros, or as something like a count; a decay is among the rest.
+    clear = lambda a, b: jnp.where(jnp.all(a == b), b, jnp.zeros_like(b))
+    memory = jax.tree.map(clear, state[1], final[1])
     zeros = jax.tree.map(jnp.zeros_like, params)
     coefficients = dynamics.coefficients(dynamics.hyper, dynamics.start + dynamics.steps - 1)
     after, _ = dynamics.update(zeros, memory, params, coefficients)

@@ -17,6 +17,7 @@ def plot_online(result: OnlineResult, path: str | Path) -> None:
     from hindgrad.report import figures  # slow to import
 
     steps, tuned = result.trajectory.steps, jax.tree.leaves_with_path(result.trajectory.hyper)
+    begins = jax.tree.leaves(result.trajectory.begin)
     figure = figures.new_figure(9.6, 1.2 + 1.9 * (1 + len(tuned)))
     axes = figure.subplots(1 + len(tuned), 1, squeeze=False)[:, 0]
     undone = result.trajectory.status == UNDONE
@@ -29,16 +30,17 @@ def plot_online(result: OnlineResult, path: str | Path) -> None:
         ax.plot(steps[undone], bottom, "x", color=figures.INK, label="undone")
     figures.log_y(ax)
     figures.head(ax, "loss")
-    for ax, (key, leaf) in zip(axes[1:], tuned, strict=True):
-        lines = np.asarray(leaf).reshape(len(steps), -1)
+    changes = np.concatenate([[0], steps])
+    for ax, (key, leaf), begin in zip(axes[1:], tuned, begins, strict=True):
+        lines = np.concatenate([np.asarray(begin)[None], leaf]).reshape(len(changes), -1)
         if lines.shape[1] > LINES:
             low, high = lines.min(axis=1), lines.max(axis=1)
-            ax.fill_between(steps, low, high, color=figures.PALETTE["tuned"], alpha=0.15)
+            ax.fill_between(changes, low, high, color=figures.PALETTE["tuned"], alpha=0.15)
             lines = lines.mean(axis=1, keepdims=True)
         colors = figures.layer_colors(lines.shape[1])
         for values, color in zip(lines.T, colors, strict=True):
             single = lines.shape[1] == 1
-            ax.plot(steps, values, color=figures.PALETTE["tuned"] if single else color)
+            ax.plot(changes, values, color=figures.PALETTE["tuned"] if single else color)
         name = jax.tree_util.keystr(key, simple=True, separator=".") or "hyperparameter"
         figures.head(ax, name, legend=False)
     for ax in axes:

@@ -204,7 +204,7 @@ def projection(project: Any) -> Callable[[PyTree], PyTree]:
     Raises `TypeError` if it is none of these.
     """
     if project is None:
-        return lambda hyper: hyper
+        return _unchanged
     if isinstance(project, (list, tuple)):
         return Intersection(*project)
     if callable(project):
@@ -213,6 +213,10 @@ def projection(project: Any) -> Callable[[PyTree], PyTree]:
         f"{project!r} is no projection: give a constraint such as Box(rate=(0, None)), a list of "
         "constraints, a function hyper -> hyper, or None."
     )
+
+
+def _unchanged(hyper):
+    return hyper
 
 
 def _constant(bound, like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import trees
-from hindgrad.adjoints import Adjoint, Stored, tangents
+from hindgrad.adjoints import Adjoint, Implicit, Stored, tangents
 from hindgrad.adjoints.inline import Inline
 
 
@@ -118,6 +118,13 @@ class LastWindow(Horizon):
     """
 
     adjoint: Adjoint = Stored()
+
+    def __check_init__(self):
+        if isinstance(self.adjoint, Implicit):
+            raise ValueError(
+                "LastWindow(adjoint=Implicit()): a window does not end at a minimum. Use Stored() "
+                "or Checkpointed()."
+            )
 
     def begin(self, state, hyper):
         del state, hyper

@@ -14,7 +14,7 @@ from hindgrad import trees
 from hindgrad.adjoints import Stored
 from hindgrad.training import Training
 from hindgrad.tuning.constraints import projection
-from hindgrad.tuning.horizons import Carried, Horizon, Position
+from hindgrad.tuning.horizons import Carried, Horizon, Position, Restarted
 from hindgrad.tuning.progress import Bar
 from hindgrad.tuning.valid import out_of_range, within_range
 
@@ -33,10 +33,13 @@ TIRED = 8
 
 
 class Trajectory(NamedTuple):
-    """What happened at each change; the first axis of every array is over the changes."""
+    """Where it began, and what happened at each change; the first axis of the other arrays is over
+    the changes."""
 
+    begin: PyTree
+    """The hyperparameters at the start."""
     steps: np.ndarray
-    """The step of the run before which the change was made, int [changes]."""
+    """How many steps had been trained when the change was made, int [changes]."""
     hyper: PyTree
     """The hyperparameters with which training went on from there."""
     values: np.ndarray
@@ -54,7 +57,8 @@ class OnlineResult(NamedTuple):
     state: PyTree
     """The optimizer's memory: what `Training(…, state=)` takes to go on."""
     hyper: PyTree
-    """The last hyperparameters."""
+    """The hyperparameters after the last change (if that came at the end, nothing was trained with
+    them)."""
     trajectory: Trajectory
     losses: np.ndarray
     """The training loss at every step, float [steps]."""
@@ -86,9 +90,10 @@ def tune_online(
 
     Coefficients of `Momentum` and `Adam` never leave their range (rates at least 0, decays in
     [0, 1)): a change that would take one out is halved until it does not, leaf by leaf; with
-    `project=Box(rate=(0, None))` they reach the bound itself. If the hypergradient is not finite,
-    nothing is changed and the tangents begin anew. If the validation loss becomes NaN, or worse
-    by far, it goes back to the last change, which is undone, and the next ones are halved.
+    `project=Box(rate=(0, None))` they reach the bound itself. Other optimizers have no ranges:
+    give `project`. If the hypergradient is not finite, nothing is changed and the tangents begin
+    anew. If the validation loss becomes NaN, or worse by far, it goes back to the last change,
+    which is undone, and the next ones are halved.
 
     **Arguments:**
 
@@ -104,9 +109,10 @@ def tune_online(
     - `progress`: whether to show a progress line.
 
     Raises `ValueError` if the first window already diverges, or coefficients are out of their
-    range to begin with; `RuntimeError` if training keeps diverging.
+    range to begin with; `RuntimeError` if training keeps diverging, or does so in the steps after
+    the last change.
     """
-    _check(training, optimizer, every, horizon)
+    _check(training, hyper, optimizer, every, horizon)
     loop = _Loop(
         training,
         valid_loss,
@@ -117,10 +123,12 @@ def tune_online(
     )
     hyper = eqx.filter_jit(loop.project)(trees.as_hyper(hyper))
     params = trees.as_hyper(params)
-    wrong = out_of_range(training.optimizer, hyper, 0, every)
+    wrong = out_of_range(training.optimizer, hyper, 0, training.steps)
     if wrong:
         raise ValueError(f"tune_online was given hyperparameters with {wrong}.")
-    return _conclude(*_drive(loop, params, hyper, progress))
+    return _conclude(
+        loop, eqx.filter(hyper, eqx.is_inexact_array), *_drive(loop, params, hyper, progress)
+    )
 
 
 class _Now(NamedTuple):
@@ -135,13 +143,14 @@ class _Now(NamedTuple):
     """The hyperparameters of the latest good windows, the last one first: a leading axis of
     `TIRED`."""
     recent: Float[Array, " recent"]
-    """The validation losses of the latest good windows; NaN for none."""
+    """The validation losses of the latest good windows, and of the start; NaN for none."""
+    largest: Float[Array, ""]
+    """The largest of all so far."""
     memory: PyTree
     scale: Array
 
 
 class _Record(NamedTuple):
-    t: Array
     hyper: PyTree
     value: Array
     status: Array
@@ -167,8 +176,9 @@ class _Loop(eqx.Module):
         start = Position(state, self.horizon.begin(state, tuned), jnp.int32(0))
         earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
         outer = self.optimizer.init(tuned)
-        recent = jnp.full(RECENT, jnp.nan)
-        return _Now(start, start, state, tuned, earlier, recent, outer, jnp.ones(()))
+        value = eqx.filter_jit(self.valid_loss)(params, hyper, jnp.int32(0))
+        recent = jnp.full(RECENT, jnp.nan, value.dtype).at[-1].set(value)
+        return _Now(start, start, state, tuned, earlier, recent, value, outer, jnp.ones(()))
 
     def run(self, steps: int, fixed: PyTree):
         """A stretch of the run, as the horizons take it."""
@@ -185,35 +195,38 @@ class _Loop(eqx.Module):
         """Trains for a window, and changes the hyperparameters."""
         score = lambda state, hyper, t: self.valid_loss(state[0], eqx.combine(hyper, fixed), t)
         stretch = self.horizon.advance(self.run(self.every, fixed), score, now.position, now.hyper)
-        trained = _finite(stretch.end.state) & ~_is_far(stretch.value, now.recent)
+        trained = _finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
         good = trained & _finite((stretch.gradient, stretch.end.tangents))
-        changed, memory = self.change(now, stretch.gradient, stretch.end.t, fixed)
+        following = self.horizon.after(stretch.end, now.start)
+        changed, memory = self.change(now, stretch.gradient, following.t, fixed)
         forgetful = lambda position: position._replace(tangents=now.start.tangents)
-        unchanged = _choose(trained, forgetful(stretch.end), forgetful(now.position))
+        unchanged = _choose(trained, forgetful(following), forgetful(now.position))
         newest = jax.tree.map(
             lambda h, e: jnp.concatenate([h[None], e[:-1]]), now.hyper, now.earlier
         )
         older = jax.tree.map(lambda e: jnp.concatenate([e[1:], e[-1:]]), now.earlier)
         back = jax.tree.map(lambda e: e[0], now.earlier)
         after = _Now(
-            position=_choose(good, self.horizon.after(stretch.end, now.start), unchanged),
+            position=_choose(good, following, unchanged),
             start=now.start,
             latest=_choose(trained, stretch.end.state, now.latest),
             hyper=_choose(good, changed, _choose(trained, now.hyper, back)),
             earlier=_choose(trained, newest, older),
             recent=_choose(trained, jnp.append(now.recent[1:], stretch.value), now.recent),
+            largest=_choose(trained, jnp.maximum(now.largest, stretch.value), now.largest),
             memory=_choose(good, memory, now.memory),
             scale=jnp.where(trained, jnp.minimum(1, now.scale * RECOVERY), now.scale / 2),
         )
         status = jnp.where(good, ACCEPTED, jnp.where(trained, NO_GRADIENT, UNDONE))
-        return after, _Record(stretch.end.t, after.hyper, stretch.value, status, stretch.losses)
+        return after, _Record(after.hyper, stretch.value, status, stretch.losses)
 
     def change(self, now, gradient, t, fixed):
         """The hyperparameters after a change, all coefficients within their range."""
         updates, memory = self.optimizer.update(gradient, now.memory, now.hyper)
         moved = jax.tree.map(lambda h, u: h + now.scale.astype(h.dtype) * u, now.hyper, updates)
         whole = lambda hyper: eqx.combine(hyper, fixed)
-        moved = eqx.filter(self.project(whole(moved)), eqx.is_inexact_array)
+        moved = trees.as_hyper(self.project(whole(moved)))
+        moved = eqx.filter(moved, eqx.is_inexact_array)
         return within_range(self.training.optimizer, now.hyper, moved, whole, t, self.every), memory
 
 
@@ -252,20 +265,33 @@ def _drive(loop, params, hyper, progress):
     losses = records.losses[records.status != UNDONE].ravel()
     state = now.latest
     if rest:
-        state, last = _remainder(loop, now, fixed, rest)
-        losses = np.concatenate([losses, np.asarray(last)])
+        state, now, last = _finish(loop, now, fixed, rest)
+        losses = np.concatenate([losses, last])
     return state, eqx.combine(now.hyper, fixed), records, losses
 
 
+def _finish(loop, now, fixed, steps):
+    """The last steps; if they diverge, with the hyperparameters of the window before."""
+    before = now._replace(hyper=jax.tree.map(lambda e: e[0], now.earlier))
+    for candidate in (now, before):
+        state, losses = _remainder(loop, candidate, fixed, steps)
+        if _finite(state):
+            return state, candidate, np.asarray(losses)
+    raise RuntimeError(
+        f"Training diverged in the {steps} steps after the last change. Lower the optimizer's "
+        "rate, or bound the hyperparameters by project=Box(…)."
+    )
+
+
 def _check_going(records):
-    status = np.concatenate([r.status for r in records])[-TIRED:]
+    status = np.concatenate([r.status for r in records])
     values = np.concatenate([r.value for r in records])
-    if status[0] == UNDONE and len(values) < TIRED and np.all(status == UNDONE):
+    if np.all(status == UNDONE):
         raise ValueError(
             f"Training diverges in its first window: the validation loss is {values[0]}. Begin "
             "with lower rates, or take the first change earlier (every=…)."
         )
-    if len(status) == TIRED and np.all(status == UNDONE):
+    if np.all(status[-TIRED:] == UNDONE):
         raise RuntimeError(
             f"Training diverged {TIRED} times in a row, with the hyperparameters of as many "
             "windows before too. Lower the optimizer's rate, bound the hyperparameters by "
@@ -273,21 +299,27 @@ def _check_going(records):
         )
 
 
-def _conclude(state, hyper, records, losses) -> OnlineResult:
-    trajectory = Trajectory(records.t, records.hyper, records.value, records.status)
+def _conclude(loop, begin, state, hyper, records, losses) -> OnlineResult:
+    undone = records.status == UNDONE
+    steps = loop.every * (np.cumsum(~undone) + undone)
+    trajectory = Trajectory(begin, steps, records.hyper, records.value, records.status)
     counts = [int(np.sum(records.status == s)) for s in (ACCEPTED, NO_GRADIENT, UNDONE)]
-    message = f"Changed the hyperparameters {counts[0]} times."
+    message = f"Changes of the hyperparameters: {counts[0]}."
     if counts[1]:
-        message += f" {counts[1]} times the hypergradient was not finite: tangents began anew."
+        message += (
+            f" Hypergradients that were not finite, after which tangents began anew: {counts[1]}."
+        )
     if counts[2]:
-        message += f" {counts[2]} windows diverged and were undone."
+        message += f" Windows that diverged and were undone: {counts[2]}."
     params, memory = state
     return OnlineResult(params, memory, hyper, trajectory, losses, message)
 
 
-def _check(training, optimizer, every, horizon):
+def _check(training, hyper, optimizer, every, horizon):
     if not isinstance(training, Training):
-        raise TypeError(f"tune_online(training={training!r}) is not a Training.")
+        raise TypeError(
+            f"tune_online(training=…) was given a {type(training).__name__}, not a Training."
+        )
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             f"tune_online(optimizer={optimizer!r}) is not an optax optimizer. Give one, for "
@@ -302,13 +334,22 @@ def _check(training, optimizer, every, horizon):
             f"tune_online(horizon={horizon!r}) is none: Carried(), Forgotten(), Restarted() or "
             "LastWindow()."
         )
+    if isinstance(horizon, Restarted) and training.steps % every:
+        raise ValueError(
+            f"tune_online(horizon=Restarted(), every={every}): the last training would have only "
+            f"the {training.steps % every} steps that are left of {training.steps}. Give a "
+            "multiple of `every`."
+        )
+    if not jax.tree.leaves(eqx.filter(trees.as_hyper(hyper), eqx.is_inexact_array)):
+        raise ValueError("tune_online was given hyperparameters without a float among them.")
 
 
-def _is_far(value, recent):
-    """Whether a validation loss is worse by far than the recent ones, or not finite."""
+def _is_far(value, recent, largest):
+    """Whether a validation loss is worse by far than the recent ones, or not finite. One that is
+    not the largest so far is neither: near a minimum all are small, and some overshoot."""
     median, spread = jnp.nanmedian(recent), jnp.nanmax(recent) - jnp.nanmin(recent)
     worse = value - median > FAR * jnp.maximum(jnp.abs(median), spread)
-    return worse | ~jnp.isfinite(value)
+    return (worse & (value > largest)) | ~jnp.isfinite(value)
 
 
 def _finite(tree):

@@ -20,7 +20,7 @@ class SelfTuningState(NamedTuple):
     inner: PyTree
     """The state of the optimizer within."""
     hyper: PyTree
-    """The hyperparameters in use."""
+    """The hyperparameters in use (those that are tuned)."""
     outer: PyTree
     """The state of the optimizer that changes them."""
     moved: PyTree
@@ -54,7 +54,8 @@ def self_tuning(
     - `make`: a function from the hyperparameters to an optax transformation.
     - `hyper`: where they begin; Python floats and inexact arrays are tuned.
     - `optimizer`: any optax optimizer, for the hyperparameters.
-    - `project`: constraints, as for `tune`. Unless given, what begins at 0 or above stays so.
+    - `project`: constraints, as for `tune` (such as `Box(decay=(0, 0.99))`). Unless given, what
+      begins at 0 or above stays so.
 
     `update(grads, state, params, valid_grads=…)` takes the gradient of a validation loss, if that
     is to be lowered in place of the training loss. A hypergradient that is not finite changes
@@ -77,16 +78,16 @@ def self_tuning(
         zeros = lambda x: jnp.zeros((size, *x.shape), x.dtype)
         moved = jax.tree.map(zeros, eqx.filter(params, eqx.is_inexact_array))
         inner = make(begin).init(params)
-        return SelfTuningState(inner, begin, optimizer.init(tuned), moved, jnp.int32(0))
+        return SelfTuningState(inner, tuned, optimizer.init(tuned), moved, jnp.int32(0))
 
     def change(state, grads):
         """The hyperparameters by the gradient where the last update led."""
-        old = eqx.filter(state.hyper, eqx.is_inexact_array)
+        old = state.hyper
         gradient = tangents.pull(eqx.filter(grads, eqx.is_inexact_array), state.moved)
-        good = jnp.all(jnp.isfinite(gradient))
         updates, outer = optimizer.update(tangents.unflat(gradient, old), state.outer, old)
         new = constrain(whole(optax.apply_updates(old, updates)))
-        new = eqx.filter(new, eqx.is_inexact_array)
+        new = eqx.filter(trees.as_hyper(new), eqx.is_inexact_array)
+        good = _finite((gradient, new, outer))
         keep = lambda a, b: jnp.where(good, a, b)
         new, outer = jax.tree.map(keep, (new, outer), (old, state.outer))
         return new, outer, state.skipped + ~good
@@ -98,11 +99,25 @@ def self_tuning(
             transformation = optax.with_extra_args_support(make(whole(tuned)))
             return transformation.update(updates, state.inner, params, **extra)
 
+        _, depends = trees.dependence(lambda tuned: step(tuned)[0], new)
+        if not any(jax.tree.leaves(depends)):
+            raise ValueError(
+                "self_tuning(make=…): the update does not depend on the hyperparameters. Use them "
+                "in make, without optax.inject_hyperparams, which keeps its own in its state."
+            )
         units = tangents.directions(new, 0, size)
         (changes, inner), (moved, _) = tangents.push(step, new, units)
-        return changes, SelfTuningState(inner, whole(new), outer, moved, skipped)
+        # A rate of more precision than the parameters would pass it on to all of these.
+        like = lambda xs, ys: jax.tree.map(lambda x, y: x.astype(y.dtype), xs, ys)
+        inner, moved = like(inner, state.inner), like(moved, state.moved)
+        return like(changes, updates), SelfTuningState(inner, new, outer, moved, skipped)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _finite(tree):
+    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 def _stay_positive(begin):

@@ -16,6 +16,7 @@ from hindgrad.adjoints import Reversible as Reversible
 from hindgrad.adjoints import Stored as Stored
 from hindgrad.adjoints import Truncated as Truncated
 from hindgrad.adjoints import Warn as Warn
+from hindgrad.batches import Batch as Batch
 from hindgrad.batches import full_batch as full_batch
 from hindgrad.batches import minibatches as minibatches
 from hindgrad.diagnostics.agreement import Agreement as Agreement

@@ -27,8 +27,7 @@ class Forward(Adjoint):
     **Arguments:**
 
     - `block`: how many tangents to carry at a time; all unless given. Memory is then `block` + 1
-      states, and every block runs the training again. (With it, outside of an `Objective`,
-      `jax.jvp` is refused by JAX.)
+      states, and every block runs the training again. (With it, JAX refuses `jax.jvp`.)
     - `limit`: the most tangents; above, differentiating raises `ValueError`.
     """
 
@@ -55,7 +54,9 @@ class Forward(Adjoint):
 
     def evaluate(self, function, hyper):
         closed = trees.close(lambda hyper: function(hyper, Inline()), hyper)
-        return _carried((closed, hyper), _call, self)
+        if self.block is None:
+            return _carried((closed, hyper), _call, self)
+        return _evaluated_in_blocks((closed, hyper), self)
 
     def split(self, inputs: PyTree, moves: PyTree) -> tuple[PyTree, PyTree, int]:
         """What is differentiated, the rest, and the number of tangents."""
@@ -118,3 +119,25 @@ def _in_blocks_backward(perturbed, cotangent, _, inputs, adjoint):
     moving, fixed, size = adjoint.split(inputs, perturbed)
     at = lambda moving: forward(*eqx.combine(moving, fixed))
     return tangents.pulled_in_blocks(at, moving, size, adjoint.block, cotangent)
+
+
+@eqx.filter_custom_vjp
+def _evaluated_in_blocks(inputs: PyTree, adjoint: Forward) -> PyTree:
+    """A scalar function's value, with its gradient beside it. (A `custom_jvp` would not do: under
+    `jax.grad`, JAX takes what the blocks share out of their loop, and stores it for every step.)"""
+    del adjoint
+    return _call(inputs)
+
+
+@_evaluated_in_blocks.def_fwd
+def _evaluated_in_blocks_forward(perturbed, inputs, adjoint):
+    moving, fixed, size = adjoint.split(inputs, perturbed)
+    at = lambda moving: _call(eqx.combine(moving, fixed))
+    value, gradient = tangents.jacobian(at, moving, size, adjoint.block)
+    return value, tangents.unflat(gradient, moving)
+
+
+@_evaluated_in_blocks.def_bwd
+def _evaluated_in_blocks_backward(gradient, cotangent, _, inputs, adjoint):
+    del inputs, adjoint
+    return jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient)

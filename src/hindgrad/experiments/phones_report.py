@@ -12,11 +12,13 @@ from rich.table import Table
 from hindgrad.report import figures, phones
 from hindgrad.report.tables import Arm, Paired, paired
 
-FIXED, SEARCH = "vanilla", "random search"
-START, ZEROS = "real time", "real time from zeros"
+FIXED, STILL, SEARCH = "vanilla", "start kept", "random search"
+START, ZEROS = "real time", "from zeros"
+ARMS = (FIXED, STILL, SEARCH, START, ZEROS)
 
-PAPER = {FIXED: (59.81, 12), SEARCH: (60.36, 300), START: (61.97, 164), ZEROS: (61.38, 289)}
-"""The paper's accuracy in percent, and minutes, on all of TIMIT with 183 phone states."""
+PAPER = (FIXED, SEARCH, ZEROS, START)
+"""The paper's arms, the least accurate first. It has none that keeps the start of the one in real
+time, without which the share of the second task in the gain is unknown."""
 
 MEASURES = {
     "test": ("test accuracy, %", 2),
@@ -39,7 +41,7 @@ def write(results: Results, folder: Path) -> None:
         for run in results["runs"]:
             for name in run["arms"]:
                 writer.writerow([name, run["seed"], *(_value(run, name, m) for m in MEASURES)])
-    columns = ["", *(title for title, _ in MEASURES.values()), "the paper's, % / minutes"]
+    columns = ["", *(title for title, _ in MEASURES.values())]
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *_rows(results)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     (folder / "table.md").write_text(text + "\n")
@@ -47,8 +49,8 @@ def write(results: Results, folder: Path) -> None:
         name: [run["arms"][name]["curve"] for run in results["runs"]] for name in (START, ZEROS)
     }
     figures.save(phones.trajectories_figure(curves), folder / "trajectories.png")
-    curves = {name: [run["arms"][name]["curve"] for run in results["runs"]] for name in PAPER}
-    accuracies = {name: _values(results, name, "test") for name in PAPER}
+    curves = {name: [run["arms"][name]["curve"] for run in results["runs"]] for name in ARMS}
+    accuracies = {name: _values(results, name, "test") for name in ARMS}
     figures.save(phones.outcome_figure(curves, accuracies), folder / "outcome.png")
 
 
@@ -65,7 +67,6 @@ def table(results: Results) -> Table:
     shown.add_column("", no_wrap=True)
     for title, _ in MEASURES.values():
         shown.add_column(title, justify="right")
-    shown.add_column("the paper's", justify="right")
     for row in _rows(results):
         shown.add_row(*row)
     return shown
@@ -74,17 +75,20 @@ def table(results: Results) -> Table:
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
     call, rows = results["call"], results["rows"]
-    mean = {name: float(np.mean(_values(results, name, "test"))) for name in PAPER}
+    mean = {name: float(np.mean(_values(results, name, "test"))) for name in ARMS}
     trials = np.mean(_values(results, SEARCH, "trials"))
-    minutes = {name: float(np.mean(_values(results, name, "minutes"))) for name in PAPER}
+    minutes = {name: float(np.mean(_values(results, name, "minutes"))) for name in ARMS}
     ranked = " < ".join(sorted(PAPER, key=mean.__getitem__))
-    papers = " < ".join(sorted(PAPER, key=lambda name: PAPER[name][0]))
+    papers = " < ".join(PAPER)
     order = "the paper's order" if ranked == papers else f"the paper's order is {papers}"
+    scores = ", ".join(f"{name} {mean[name]:.2f}" for name in ARMS)
     return [
         f"{call['data']}: {rows[0]:,} frames for training, {rows[1]:,} for validation and "
         f"{rows[2]:,} for the test, no speaker in two of them; {call['steps']:,} steps, "
         f"hyperparameters changed every {call['every']}.",
-        f"Test accuracy: {ranked} ({order}). {_gains(results, START)} {_gains(results, ZEROS)}",
+        f"Test accuracy in percent: {scores}. Of the paper's four, {ranked}; {order}.",
+        _gains(results, START),
+        _gains(results, ZEROS),
         f"One run in real time takes as long as {minutes[START] / minutes[FIXED]:.1f} with fixed "
         f"hyperparameters; the search had time for {trials:.1f} trainings.",
         _movement(results),
@@ -92,11 +96,11 @@ def summary(results: Results) -> list[str]:
 
 
 def _gains(results: Results, name: str) -> str:
-    """How an arm does against vanilla and the search, seed by seed."""
-    rivals = [_difference(results, name, rival) for rival in (FIXED, SEARCH)]
+    """How an arm does against those that change nothing while training, seed by seed."""
+    rivals = [_difference(results, name, rival) for rival in (FIXED, STILL, SEARCH)]
     words = "; ".join(_words(d) for d in rivals)
     clear = any(d.high < 0 or d.low > 0 for d in rivals)
-    tail = "" if clear else " Neither differs clearly from zero."
+    tail = "" if clear else " None differs clearly from zero."
     return f"{name.capitalize()} minus the others, in points: {words}.{tail}"
 
 
@@ -127,15 +131,15 @@ def _movement(results: Results) -> str:
 
 def _rows(results: Results) -> list[list[str]]:
     rows = []
-    for name, (accuracy, minutes) in PAPER.items():
+    for name in ARMS:
         cells = [_spread(_values(results, name, m), digits) for m, (_, digits) in MEASURES.items()]
-        rows.append([name, *cells, f"{accuracy} / {minutes}"])
+        rows.append([name, *cells])
     return rows
 
 
 def _value(run: Mapping[str, Any], name: str, measure: str) -> float:
     arm = run["arms"][name]
-    return arm["seconds"] / 60 if measure == "minutes" else arm[measure]
+    return float(arm["seconds"] / 60 if measure == "minutes" else arm[measure])
 
 
 def _values(results: Results, name: str, measure: str) -> list[float]:

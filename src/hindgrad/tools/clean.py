@@ -14,7 +14,7 @@ from hindgrad.tools.problem import CLIP, standardise
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
 from hindgrad.tools.suspicion import DIVISIONS, FOLDS, Cleaning, Learner, cleaning, learn, opinion
-from hindgrad.tools.table import DataError, Table, read
+from hindgrad.tools.table import DataError, Table, read, read_any
 from hindgrad.tools.work import Work, check_same_call
 
 HYPERGRADIENT = 4
@@ -156,7 +156,7 @@ def _trusted_file(settings: Clean, table: Table) -> Table | None:
     where = f"--trusted {settings.trusted}"
     label = None if settings.data in NAMES else table.label
     try:
-        trusted = read(settings.trusted, label=label, task="classification", drop=settings.drop)
+        trusted = read_any(settings.trusted, label=label, task="classification", drop=settings.drop)
     except DataError as error:
         raise DataError(f"--trusted: {error}") from error
     if set(trusted.features) != set(table.features):

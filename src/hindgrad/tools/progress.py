@@ -48,6 +48,9 @@ class Line:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Hides the line while something else shows its own."""
+        if not self.shown:
+            yield
+            return
         self._bar.stop()
         try:
             yield

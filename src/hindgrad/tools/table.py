@@ -73,14 +73,20 @@ def read(
 
     Raises `DataError`, whose message is one line, if the data cannot be used.
     """
-    if data in datasets.NAMES:
-        table = _builtin(data, label, task, drop)
-    else:
-        table = _from_file(Path(data), label, task, drop)
+    table = read_any(data, label=label, task=task, drop=drop)
     if rows is not None:
         table = _sample(table, rows, seed)
     _check_labels(table)
     return table
+
+
+def read_any(
+    data: str, *, label: str | None = None, task: Task = "auto", drop: Sequence[str] = ()
+) -> Table:
+    """Reads a table like `read`, also one too small to be trained on."""
+    if data in datasets.NAMES:
+        return _builtin(data, label, task, drop)
+    return _from_file(Path(data), label, task, drop)
 
 
 def strata(table: Table) -> np.ndarray:

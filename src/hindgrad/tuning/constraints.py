@@ -30,6 +30,18 @@ class Region:
     symmetric: bool = False
     zero_diagonal: bool = False
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Region) and self._content() == other._content()
+
+    def __hash__(self):
+        return hash(self._content())
+
+    def _content(self):
+        """All of it as values: equal constraints share what was compiled for one of them."""
+        bounds = [np.asarray(bound, np.float64) for bound in (self.lower, self.upper)]
+        values = tuple((bound.shape, bound.tobytes()) for bound in bounds)
+        return values, self.coupling, self.symmetric, self.zero_diagonal
+
     @property
     def whole(self) -> bool:
         """Whether it concerns the array as a whole, not each element for itself."""

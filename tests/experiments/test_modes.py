@@ -1,0 +1,125 @@
+"""Forward against reverse: what is measured, and where the words say they cross."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+import hindgrad as hg
+from hindgrad.experiments import modes as module
+from hindgrad.experiments import modes_report as report
+from hindgrad.experiments import reproduce
+from hindgrad.tools.settings import Reproduce
+
+EXPERIMENT = module.EXPERIMENT
+SMALL = EXPERIMENT.small
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    reproduce.reproduce(EXPERIMENT, SMALL, Reproduce("modes", out=out), Console(width=160))
+    return out
+
+
+@pytest.fixture
+def results(finished):
+    return json.loads((finished / "results.json").read_text())
+
+
+def line(offset, slope, stored, *, size=1.0):
+    """A network whose costs are known; memory is `size` times them."""
+    counts = (1, 2, 4, 8, 16)
+    ratio = {
+        "Forward": {str(c): float(offset + slope * c) for c in counts},
+        "Forward in blocks": {},
+        "Stored": {str(c): float(stored) for c in counts},
+    }
+    sizes = {mode: {c: size * r for c, r in costs.items()} for mode, costs in ratio.items()}
+    return {"weights": 100, "steps": 10, "ratio": ratio, "seconds": ratio, "bytes": sizes}
+
+
+def test_everything_is_written_and_nothing_else(finished):
+    names = {"modes.png", "table.csv", "table.md", "summary.md", "results.json"}
+    assert {path.name for path in finished.iterdir()} == names
+    height, width = imread(finished / "modes.png").shape[:2]
+    assert min(height, width) > 500
+
+
+def test_every_count_is_measured(results):
+    (found,) = results["networks"]
+    assert found["weights"] == 64 * 8 + 8 + 8 * 8 + 8 + 8 * 10 + 10
+    for what in ("bytes", "seconds", "ratio"):
+        assert list(found[what]["Forward"]) == list(found[what]["Stored"]) == ["1", "4"]
+        assert list(found[what]["Forward in blocks"]) == ["4"]
+        assert all(v > 0 for costs in found[what].values() for v in costs.values())
+
+
+def test_memory_grows_where_it_should(results):
+    """Forward's with the hyperparameters by as many states as there are more of them, and not
+    with the steps; that of stored states with the steps."""
+    (found,) = results["networks"]
+    state = 2 * 4 * found["weights"]
+    forward = found["bytes"]["Forward"]
+    assert forward["4"] - forward["1"] > 2.5 * state
+    lengths = {mode: list(sizes.values()) for mode, sizes in results["lengths"]["bytes"].items()}
+    assert lengths["Forward"][1] < 1.1 * lengths["Forward"][0]
+    assert lengths["Stored"][1] - lengths["Stored"][0] > 0.9 * 90 * state
+    assert lengths["Reversible"][1] - lengths["Reversible"][0] < 0.2 * 90 * state
+
+
+def test_what_is_timed_is_the_hypergradient():
+    run, _ = module.objective(SMALL, 8, 10)
+    rates = jnp.linspace(0.05, 0.2, 4)
+    expected = jax.value_and_grad(lambda r: run(r, adjoint=hg.Checkpointed()))(rates)
+    assert (expected[1] != 0).all()
+    for adjoint in module.Settings.by_count(SMALL, 4).values():
+        found = module.compiled(run, 4, adjoint)(rates)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(module.compiled(run, 4, None)(rates), expected[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("costs", "place"),
+    [((1, 1, 4), 3), ((1, 1, 8.5), 7.5), ((1, 1, 41), 40), ((3, 1, 2), -1)],
+    ids=["on a count", "between counts", "beyond", "before"],
+)
+def test_where_they_cross(costs, place):
+    assert report.crossing(line(*costs), "ratio") == pytest.approx(place)
+    assert report.crossing(line(*costs, size=100), "bytes") == pytest.approx(place)
+
+
+def test_the_words_say_where_they_cross(results):
+    for costs, words in (
+        ((1, 1, 4), "they cross at 3.0 hyperparameters"),
+        ((1, 1, 41), "they would cross at 40, more than were timed"),
+        ((3, 1, 2), "forward is slower already with one"),
+    ):
+        results["networks"] = [line(*costs)]
+        assert words in " ".join(EXPERIMENT.summary(results))
+
+
+def test_what_was_not_timed_is_said_to_be_expected(results):
+    found = line(1, 2, 5)
+    for what in ("ratio", "seconds"):
+        found[what]["Forward"] = {c: r for c, r in found["bytes"]["Forward"].items() if int(c) <= 4}
+    results["networks"] = [found]
+    assert "Timed up to 4; for 16 the line says 33." in " ".join(EXPERIMENT.summary(results))
+
+
+def test_a_call_that_will_take_too_long_is_not_made():
+    counts = SMALL.counts
+    assert module.will_take(SMALL, counts[0], 2.0) == 8.0
+    assert module.will_take(SMALL, counts[-1], 2.0) == 0.0
+
+
+def test_the_full_settings_time_all_counts():
+    assert set(EXPERIMENT.default.counts) <= set(EXPERIMENT.full.counts)
+    assert max(EXPERIMENT.default.counts) == 1000
+    assert EXPERIMENT.total(SMALL) == 2 + 2

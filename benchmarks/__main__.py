@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import hypergradient, memory, reversal
+from benchmarks import forward, hyper_cleaning, hypergradient, memory, reversal
 
 for options in ([], ["--adam"], ["--float64", "--networks", "dense-128"]):
     sys.argv[1:] = options
@@ -11,3 +11,5 @@ sys.argv[1:] = ["--picture", "docs/images/memory.png"]
 memory.main()
 sys.argv[1:] = []
 reversal.main()
+forward.main()
+hyper_cleaning.main()

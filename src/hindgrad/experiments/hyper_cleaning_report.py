@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from hindgrad import datasets
 from hindgrad.report import cleaning, figures
 from hindgrad.report.cleaning import Suspect
+from hindgrad.report.tables import titled
 
 ORACLE, BASELINE, VALIDATION = "oracle", "baseline", "validation only"
 
@@ -52,15 +52,9 @@ def write(results: Results, folder: Path) -> None:
 def table(results: Results) -> Table:
     """The paper's table, with the validation examples alone."""
     seeds = len(results["runs"])
-    shown = Table(
-        title=f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        caption="\n".join(["Trained on", *TRAINED_ON.values(), CLEANED]),
-        caption_justify="left",
-    )
+    shown = titled(f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}")
+    shown.caption = "\n".join(["Trained on", *TRAINED_ON.values(), CLEANED])
+    shown.caption_justify = "left"
     shown.add_column("", no_wrap=True)
     for name in COLUMNS:
         shown.add_column(name, justify="right", no_wrap=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from hindgrad.report import figures, modes
 from hindgrad.report.modes import Crossing, Network
+from hindgrad.report.tables import titled
 
 FORWARD, STORED = "Forward", "Stored"
 MEGABYTE = 1e6
@@ -75,13 +75,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 def table(results: Results) -> Table:
     """Multiples of plain training, and megabytes."""
-    shown = Table(
-        title="Value and hypergradient: time ÷ plain training, and MB allocated",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    shown = titled("Value and hypergradient: time ÷ plain training, and MB allocated")
     for title in _columns(results):
         shown.add_column(title, justify="right")
     for row in _rows(results):

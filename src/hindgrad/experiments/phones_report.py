@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from hindgrad.report import figures, phones
-from hindgrad.report.tables import Arm, Paired, paired
+from hindgrad.report.tables import Arm, Paired, paired, titled
 
 FIXED, STILL, SEARCH = "vanilla", "start kept", "random search"
 START, ZEROS = "real time", "from zeros"
@@ -57,13 +56,7 @@ def write(results: Results, folder: Path) -> None:
 def table(results: Results) -> Table:
     """The paper's table."""
     seeds = len(results["runs"])
-    shown = Table(
-        title=f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    shown = titled(f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}")
     shown.add_column("", no_wrap=True)
     for title, _ in MEASURES.values():
         shown.add_column(title, justify="right")

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from hindgrad.report import figures, task_graph
-from hindgrad.report.tables import Arm, Paired, paired
+from hindgrad.report.tables import Arm, Paired, paired, titled
 from hindgrad.report.task_graph import Graph
 
 SINGLE, SHARED = "single task", "one shared strength"
@@ -57,12 +56,8 @@ def write(results: Results, folder: Path) -> None:
 def table(results: Results) -> Table:
     """The paper's table, for each data set."""
     splits = results["call"]["seeds"]
-    shown = Table(
-        title=f"Test accuracy and losses, mean ± deviation over {splits} split{'s' * (splits > 1)}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    shown = titled(
+        f"Test accuracy and losses, mean ± deviation over {splits} split{'s' * (splits > 1)}"
     )
     shown.add_column("", no_wrap=True)
     for measure in PRINTED:

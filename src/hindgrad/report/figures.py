@@ -205,6 +205,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
@@ -243,6 +244,7 @@ def log_y(ax: Axes) -> None:
 
 
 def tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """Takes away what no picture needs."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -252,6 +254,3 @@ def tidy(ax: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     ax.set_axisbelow(True)
     ax.xaxis.label.set_color(INK)
     ax.yaxis.label.set_color(INK)
-
-
-_figure, _head, _tidy, _log_y = new_figure, head, tidy, log_y  # until the others use the new names

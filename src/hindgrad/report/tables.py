@@ -71,7 +71,7 @@ def headings(error: str) -> dict[str, str]:
 
 def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
     """The arms' means ± spreads, the best of each column in bold."""
-    table = _table(f"Mean ± standard deviation over {_count(seeds, 'seed')}; {_budget(arms)}")
+    table = titled(f"Mean ± standard deviation over {_count(seeds, 'seed')}; {_budget(arms)}")
     table.add_column("", no_wrap=True)
     for heading in headings(error).values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -87,7 +87,7 @@ def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
 
 def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
     """The paired differences."""
-    table = _table(f"{name.capitalize()} minus each, paired by seed; below zero is better")
+    table = titled(f"{name.capitalize()} minus each, paired by seed; below zero is better")
     table.add_column("", no_wrap=True)
     table.add_column("of", no_wrap=True)
     table.add_column("mean [95 % interval]", justify="right", no_wrap=True)
@@ -98,7 +98,8 @@ def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def titled(title: str) -> Table:
+    """An empty table, as all of them look."""
     return Table(
         title=title,
         title_justify="left",

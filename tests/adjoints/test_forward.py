@@ -157,24 +157,42 @@ def test_what_does_not_move_costs_nothing(key):
     np.testing.assert_allclose(direct(0.5), wanted, rtol=1e-5)
 
 
-def memory(adjoint, steps):
-    """Bytes that a compiled hypergradient needs beside its arguments and results."""
+def unrolled(adjoint, steps):
+    """A run of any dynamics, and its score."""
 
     def step(state, hyper, t):
         return jnp.tanh(state * hyper["a"] + hyper["b"] * jnp.cos(1.0 * t))
 
-    def value(hyper):
-        return jnp.sum(hg.unroll(step, jnp.ones(1000), hyper, steps, adjoint=adjoint)[0])
+    return lambda hyper: jnp.sum(hg.unroll(step, jnp.ones(1000), hyper, steps, adjoint=adjoint)[0])
 
+
+def scored(adjoint, steps):
+    """An objective, whose batches would be worth keeping for the next block."""
+
+    def batches(t):
+        return jnp.cos(1.0 * t + jnp.arange(1000.0))
+
+    loss = lambda params, hyper, batch: jnp.sum((params - hyper["b"] * batch) ** 2)
+    optimizer = hg.Momentum(lambda hyper, t: 0.1 * hyper["a"], 0.5)
+    run = hg.Training(loss, optimizer=optimizer, batches=batches, steps=steps)
+    objective = hg.Objective(run, init=jnp.ones(1000), score=lambda params, *_: jnp.sum(params))
+    return lambda hyper: objective(hyper, adjoint=adjoint)
+
+
+def memory(make, adjoint, steps):
+    """Bytes that a compiled hypergradient needs beside its arguments and results."""
+    value = make(adjoint, steps)
     struct = {"a": jnp.float32(0.9), "b": jnp.float32(0.1)}
     return jax.jit(jax.grad(value)).lower(struct).compile().memory_analysis().temp_size_in_bytes
 
 
-def test_memory_does_not_depend_on_the_number_of_steps():
-    """Where `Stored` needs a state of 4,000 bytes for each."""
+@pytest.mark.parametrize("make", [unrolled, scored])
+def test_memory_does_not_depend_on_the_number_of_steps(make):
+    """Where `Stored` needs a state of 4,000 bytes or more for each."""
     for adjoint in (FORWARD, hg.Forward(block=1)):
-        assert memory(adjoint, 2000) <= memory(adjoint, 20) + 4 * 2000  # each step's number
-    assert memory(hg.Stored(), 2000) > memory(hg.Stored(), 20) + 1900 * 4000
+        short, long = (memory(make, adjoint, steps) for steps in (20, 2000))
+        assert long <= short + 8 * 2000  # each step's number and loss
+    assert memory(make, hg.Stored(), 2000) > memory(make, hg.Stored(), 20) + 1900 * 4000
 
 
 def test_a_second_call_compiles_nothing():

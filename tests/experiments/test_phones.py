@@ -163,7 +163,6 @@ def test_the_table_has_means_and_spreads(finished, results):
     text = (finished / "table.md").read_text()
     values = [run["arms"][START]["test"] for run in results["runs"]]
     assert f"| {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |" in text
-    assert "| 61.97 / 164 |" in text
 
 
 def test_the_words_say_whichever_way_it_went(results):

@@ -175,7 +175,7 @@ def test_a_trusted_file_helps_and_is_not_listed(data, tmp_path):
     ("name", "message"),
     [
         ("other.csv", "has other columns than"),
-        ("vinegar.csv", "one class only, 'vinegar'"),
+        ("vinegar.csv", "has the class 'vinegar', which"),
         ("digits.npz", "no column 'target'"),
         ("missing.csv", "missing.csv: no such file"),
     ],

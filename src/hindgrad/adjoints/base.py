@@ -43,15 +43,15 @@ class Adjoint(eqx.Module):
         that has something to gain from seeing all of it."""
         return function(hyper, self)
 
-    def memory(self, params: PyTree) -> PyTree:
+    def first_guess(self, params: PyTree) -> PyTree:
         """What one hypergradient can hand on to the next while tuning, to begin with; None for
         nothing. `params` (structs) are the trained parameters."""
         del params
 
-    def remembering(self, memory: PyTree) -> "Adjoint":
+    def guessing(self, guess: PyTree) -> "Adjoint":
         """The adjoint with what the hypergradient before handed on. The derivative with respect
         to it is what this one hands on."""
-        del memory
+        del guess
         return self
 
     def describe(self, status: Float[Array, " 3"]) -> str:

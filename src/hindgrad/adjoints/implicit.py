@@ -145,15 +145,15 @@ class Implicit(Adjoint):
         )
         return _run((dynamics, state, self.failure.status, self.guess), settings)
 
-    def memory(self, params):
+    def first_guess(self, params):
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
         return jax.tree.map(zeros, params)
 
-    def remembering(self, memory):
-        if memory is None or self.guess is not None:
+    def guessing(self, guess):
+        if guess is None or self.guess is not None:
             return self
-        return eqx.tree_at(lambda a: a.guess, self, memory, is_leaf=_is_none)
+        return eqx.tree_at(lambda a: a.guess, self, guess, is_leaf=_is_none)
 
     def describe(self, status):
         cause, residual, stationarity = (float(x) for x in status)

@@ -37,6 +37,12 @@ class Truncated(Adjoint):
         if self.steps < 1:
             raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
 
+    def first_guess(self, params):
+        return self.inner.first_guess(params)
+
+    def guessing(self, guess):
+        return Truncated(self.steps, self.inner.guessing(guess))
+
     def describe(self, status):
         return self.inner.describe(status)
 

@@ -155,7 +155,7 @@ class _Loop:
     def begin(self) -> State:
         zeros = jax.tree.map(jnp.zeros_like, self.start)
         point = self.point()
-        handed = self.objective.memory(self.whole(self.start), self.draw(0))
+        handed = self.objective.first_guess(self.whole(self.start), self.draw(0))
         return State(self.start, self.start, zeros, [], point, handed, [], np.inf, 0, 1.0, [])
 
     def point(self) -> Point:
@@ -246,7 +246,7 @@ class _Evaluated(eqx.Module):
         args = () if key is None else (key,)
         if self.adjoint is None:
             return self.objective(hyper, *args)
-        adjoint = reporting(self.adjoint.remembering(handed), status)
+        adjoint = reporting(self.adjoint.guessing(handed), status)
         return self._objective(hyper, *args, adjoint=adjoint)
 
     @property
@@ -257,13 +257,13 @@ class _Evaluated(eqx.Module):
             )
         return self.objective
 
-    def memory(self, hyper, key):
+    def first_guess(self, hyper, key):
         """What the adjoint hands on, to begin with."""
         if self.adjoint is None:
             return None
         key = jax.random.key(0) if key is None else key
         params = eqx.filter_eval_shape(lambda: self._objective.run(hyper, key).params)
-        return self.adjoint.memory(params)
+        return self.adjoint.first_guess(params)
 
     def describe(self, status) -> str:
         """Why an adjoint failed."""

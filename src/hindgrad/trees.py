@@ -8,7 +8,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 
 def as_hyper(hyper: PyTree) -> PyTree:
@@ -50,6 +50,12 @@ def nbytes(tree: PyTree) -> int:
     return sum(
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")
     )
+
+
+def finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all floats of a tree, of which there is at least one, are finite."""
+    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 class Closed(eqx.Module):

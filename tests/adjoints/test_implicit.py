@@ -302,6 +302,22 @@ def test_a_second_call_compiles_nothing():
     assert len(traces) == before
 
 
+def test_tuning_begins_each_solution_where_the_last_one_ended():
+    """A solver of one step gets to the solution over the steps of a tuning that changes nothing;
+    from zeros, each would leave .55 of the system."""
+    loss = lambda params, h, batch: 0.5 * ((params["w"] - 1) ** 2 + h["l2"] * params["w"] ** 2)
+    run = hg.Training(loss, optimizer=hg.Momentum(0.5, 0.0), batches=lambda t: None, steps=100)
+    score = lambda params, h, key: (params["w"] - 0.5) ** 2
+    objective = hg.Objective(run, init={"w": jnp.zeros(())}, score=score)
+    adjoint = hg.Implicit(hg.FixedPoint(steps=1, rate=0.3), solved=1.0)
+    result = hg.tune(
+        objective, {"l2": 0.5}, optax.sgd(0.0), steps=15, adjoint=adjoint, progress=False
+    )
+    norms = np.array([record.norm for record in result.history])
+    left = np.abs(1 - norms / norms[-1])
+    np.testing.assert_allclose(left[:5], 0.55 ** np.arange(1, 6), rtol=0.01)
+
+
 def test_tuning_hands_the_solution_on(tmp_path):
     """Ridge's penalty on a line: tuned to where the minimum 1 / (1 + penalty) scores best; resumed
     in between, to the bit."""

@@ -96,7 +96,7 @@ def _carried_jvp(primals, along):
     moves = jax.tree.map(lambda t: t is not None, along[0], is_leaf=lambda x: x is None)
     moving, fixed, size = adjoint.split(inputs, moves)
     at = lambda moving: function(eqx.combine(moving, fixed))
-    value, derivatives = tangents.jacobian(at, moving, size, adjoint.block)
+    value, derivatives = tangents.jacobian(at, moving, size, block=None)
     return value, tangents.combine(along[0], derivatives)
 
 

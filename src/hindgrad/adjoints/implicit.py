@@ -9,11 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+from optax.tree import norm
 
 from hindgrad import trees
 from hindgrad.adjoints.base import Adjoint, Traits, forward
 from hindgrad.adjoints.failure import Failure, Raise
-from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, norm, residual
+from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, residual
 from hindgrad.dynamics import Dynamics, GradientTraining
 
 MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE, UNKNOWN = range(1, 6)

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+from optax.tree import norm
 
 from hindgrad import trees
 
@@ -144,11 +145,6 @@ class Neumann(LinearSolver):
 
         total, _ = jax.lax.fori_loop(1, self.terms, add, (vector, vector))
         return jax.tree.map(lambda x: rate.astype(x.dtype) * x, total)
-
-
-def norm(tree: PyTree) -> Float[Array, ""]:
-    """The Euclidean norm of all leaves together."""
-    return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
 
 
 def residual(matrix: Matrix, x: PyTree, vector: PyTree) -> Float[Array, ""]:

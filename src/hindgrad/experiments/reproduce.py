@@ -9,7 +9,7 @@ from rich.console import Console
 from hindgrad.experiments.base import Experiment, Pieces
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import Reproduce
-from hindgrad.tools.work import RESULTS, Work, check_same_call, write_json
+from hindgrad.tools.work import RESULTS, Work, write_json
 
 
 def find(name: str) -> Experiment:
@@ -39,22 +39,24 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
     work.check(resume=asked.resume, overwrite=asked.overwrite)
     call = {"name": experiment.name, **dataclasses.asdict(settings)}
     call = {name: list(v) if isinstance(v, tuple) else v for name, v in call.items()}
-    results = work.finished() if asked.resume else None
-    if results is not None:
-        check_same_call(results["call"], call)
-        console.print(f"The run in {folder} is finished.", soft_wrap=True)
-    else:
-        work.open(call, resume=asked.resume)
+
+    def compute():
         with Line(experiment.total(settings)) as line:
-            results = {"call": call, **experiment.run(settings, Pieces(work), line)}
+            return {"call": call, **experiment.run(settings, Pieces(work), line)}
 
-        def write(final):
-            experiment.write(results, final)
-            lines = [f"# {experiment.name}", "", experiment.about, "", *experiment.summary(results)]
-            (final / "summary.md").write_text("\n".join(lines) + "\n")
-            write_json(final / RESULTS, results)
+    def write(final, results):
+        experiment.write(results, final)
+        lines = [f"# {experiment.name}", "", experiment.about, "", *experiment.summary(results)]
+        (final / "summary.md").write_text("\n".join(lines) + "\n")
+        write_json(final / RESULTS, results)
 
-        work.publish(write)
+    results = work.results(
+        call,
+        compute,
+        write,
+        resume=asked.resume,
+        tell=lambda text: console.print(text, soft_wrap=True),
+    )
     console.print(experiment.table(results))
     for line in experiment.summary(results):
         console.print(line, soft_wrap=True)

@@ -15,7 +15,7 @@ from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
 from hindgrad.tools.suspicion import DIVISIONS, FOLDS, Cleaning, Learner, cleaning, learn, opinion
 from hindgrad.tools.table import DataError, Table, read, read_any
-from hindgrad.tools.work import Work, check_same_call
+from hindgrad.tools.work import Work
 
 HYPERGRADIENT = 4
 """What a hypergradient costs, in trainings."""
@@ -46,14 +46,13 @@ def run(settings: Clean, console: Console) -> None:
     trusted = _trusted_file(settings, table)
     rows = _rows(settings, table, trusted)
     call = settings.identity() | {"fingerprint": _fingerprint(table, trusted)}
-    results = work.finished() if settings.resume else None
-    if results is not None:
-        check_same_call(results["call"], call)
-        console.print(f"The run in {settings.out} is finished.", soft_wrap=True)
-    else:
-        work.open(call, resume=settings.resume)
-        results = _results(settings, call, table, rows, work)
-        work.publish(lambda folder: clean_outputs.write(folder, results, table, settings.data))
+    results = work.results(
+        call,
+        lambda: _results(settings, call, table, rows, work),
+        lambda folder, results: clean_outputs.write(folder, results, table, settings.data),
+        resume=settings.resume,
+        tell=lambda text: console.print(text, soft_wrap=True),
+    )
     clean_outputs.show(results, settings.out, console)
 
 

@@ -27,7 +27,7 @@ from hindgrad.tools.trials import (
     mean_valid_loss,
     trials,
 )
-from hindgrad.tools.work import Work, check_same_call
+from hindgrad.tools.work import Work
 
 DRAWS = 5
 """Fresh draws over which a choice is made."""
@@ -67,14 +67,13 @@ def run(settings: Tune, console: Console) -> None:
     network = _network(settings, table)
     start = None if settings.start is None else read_hyper(settings.start, network.sizes)
     call = settings.identity() | {"fingerprint": table.fingerprint()}
-    results = work.finished() if settings.resume else None
-    if results is not None:
-        check_same_call(results["call"], call)
-        console.print(f"The run in {settings.out} is finished.", soft_wrap=True)
-    else:
-        work.open(call, resume=settings.resume)
-        results = _results(settings, call, table, network, start, work)
-        work.publish(lambda folder: outputs.write(folder, results, work.folder / WEIGHTS))
+    results = work.results(
+        call,
+        lambda: _results(settings, call, table, network, start, work),
+        lambda folder, results: outputs.write(folder, results, work.folder / WEIGHTS),
+        resume=settings.resume,
+        tell=lambda text: console.print(text, soft_wrap=True),
+    )
     outputs.show(results, settings.out, console)
 
 

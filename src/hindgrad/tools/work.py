@@ -61,6 +61,27 @@ class Work:
         except ValueError as error:
             raise ArgumentError(f"{path} is damaged; start anew with --overwrite.") from error
 
+    def results(
+        self,
+        call: dict[str, Any],
+        compute: Callable[[], dict[str, Any]],
+        write: Callable[[Path, dict[str, Any]], None],
+        *,
+        resume: bool,
+        tell: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """The results of this call: those of a finished run that is to go on, or computed and
+        written now. `tell` is told of the former."""
+        results = self.finished() if resume else None
+        if results is not None:
+            check_same_call(results["call"], call)
+            tell(f"The run in {self.out} is finished.")
+            return results
+        self.open(call, resume=resume)
+        results = compute()
+        self.publish(lambda folder: write(folder, results))
+        return results
+
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
         """The piece of that name, computed unless it is there already."""
         path = self.folder / f"{name}.json"

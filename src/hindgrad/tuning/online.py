@@ -195,8 +195,8 @@ class _Loop(eqx.Module):
         """Trains for a window, and changes the hyperparameters."""
         score = lambda state, hyper, t: self.valid_loss(state[0], eqx.combine(hyper, fixed), t)
         stretch = self.horizon.advance(self.run(self.every, fixed), score, now.position, now.hyper)
-        trained = _finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
-        good = trained & _finite((stretch.gradient, stretch.end.tangents))
+        trained = trees.finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
+        good = trained & trees.finite((stretch.gradient, stretch.end.tangents))
         following = self.horizon.after(stretch.end, now.start)
         changed, memory = self.change(now, stretch.gradient, following.t, fixed)
         forgetful = lambda position: position._replace(tangents=now.start.tangents)
@@ -275,7 +275,7 @@ def _finish(loop, now, fixed, steps):
     before = now._replace(hyper=jax.tree.map(lambda e: e[0], now.earlier))
     for candidate in (now, before):
         state, losses = _remainder(loop, candidate, fixed, steps)
-        if _finite(state):
+        if trees.finite(state):
             return state, candidate, np.asarray(losses)
     raise RuntimeError(
         f"Training diverged in the {steps} steps after the last change. Lower the optimizer's "
@@ -350,11 +350,6 @@ def _is_far(value, recent, largest):
     median, spread = jnp.nanmedian(recent), jnp.nanmax(recent) - jnp.nanmin(recent)
     worse = value - median > FAR * jnp.maximum(jnp.abs(median), spread)
     return (worse & (value > largest)) | ~jnp.isfinite(value)
-
-
-def _finite(tree):
-    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 def _choose(condition, yes, no):

@@ -87,7 +87,7 @@ def self_tuning(
         updates, outer = optimizer.update(tangents.unflat(gradient, old), state.outer, old)
         new = constrain(whole(optax.apply_updates(old, updates)))
         new = eqx.filter(trees.as_hyper(new), eqx.is_inexact_array)
-        good = _finite((gradient, new, outer))
+        good = trees.finite((gradient, new, outer))
         keep = lambda a, b: jnp.where(good, a, b)
         new, outer = jax.tree.map(keep, (new, outer), (old, state.outer))
         return new, outer, state.skipped + ~good
@@ -113,11 +113,6 @@ def self_tuning(
         return like(changes, updates), SelfTuningState(inner, new, outer, moved, skipped)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _finite(tree):
-    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 def _stay_positive(begin):

@@ -19,7 +19,11 @@ from benchmarks.timing import medians
 
 def objective(p: problem.Problem, steps: int) -> hg.Objective:
     """The benchmark's run, its rate constant in each of as many windows as `hyper` has rates."""
-    optimizer = hg.Momentum(lambda hyper, t: hg.piecewise(hyper["rate"], t, steps))
+    optimizer = hg.Momentum(
+        lambda hyper, t: hg.schedules.Piecewise(
+            len(hyper["rate"]), steps, range=hg.schedules.Real()
+        )(hyper["rate"], t)
+    )
     training = hg.Training(
         p.training.loss, optimizer=optimizer, batches=p.training.batches, steps=steps
     )

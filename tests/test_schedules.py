@@ -1,36 +1,133 @@
-"""Schedules: where each window begins, at any length."""
+"""Schedules: what they are at each step, beside closed forms and SciPy's splines."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 import hindgrad as hg
+from hindgrad.schedules import Between, Linear, Piecewise, Positive, Real, Spline
+
+KINDS = (Piecewise, Linear, Spline)
+
+
+def all_steps(schedule, numbers, steps):
+    return jax.jit(jax.vmap(lambda t: schedule(numbers, t)))(jnp.arange(steps))
 
 
 @pytest.mark.parametrize(("windows", "steps"), [(1, 7), (3, 9), (4, 10), (7, 7), (5, 3), (3, 100)])
 def test_equal_windows(windows, steps):
     """Step t lies in window ⌊t · windows ÷ steps⌋; beyond the end, the last value stays."""
-    values, ts = jnp.arange(windows, dtype=jnp.float32), jnp.arange(steps + 5)
-    got = jax.jit(jax.vmap(lambda t: hg.piecewise(values, t, steps)))(ts)
+    values = jnp.arange(windows, dtype=jnp.float32)
+    got = all_steps(Piecewise(windows, steps, Real()), values, steps + 5)
     wanted = [min(t * windows // steps, windows - 1) for t in range(steps + 5)]
     np.testing.assert_array_equal(got, wanted)
-    assert hg.piecewise(values, steps - 1, steps) == wanted[steps - 1]
     counts = np.bincount(np.asarray(wanted[:steps]), minlength=windows)
     assert counts.max() - counts.min() <= 1
 
 
-def test_long_runs():
+def test_windows_of_long_runs():
     """Where `t * windows` leaves 32 bits."""
     values = jnp.arange(50_000.0)
-    assert hg.piecewise(values, jnp.int32(99_999), steps=100_000) == 49_999
+    assert Piecewise(50_000, 100_000, Real())(values, jnp.int32(99_999)) == 49_999
 
 
-def test_windows_of_arrays_and_their_derivative():
-    """The derivative of a window's value is the sum over its steps."""
-    values = jnp.arange(6.0).reshape(2, 3)
-    total = lambda values: sum(
-        (t + 1) * jnp.sum(hg.piecewise(values, jnp.int32(t), 4)) for t in range(4)
+@pytest.mark.parametrize(("knots", "steps"), [(2, 5), (4, 50), (9, 17), (6, 6), (7, 3)])
+def test_lines_and_splines(x64, knots, steps):
+    """Against NumPy's interpolation and SciPy's natural spline; beyond the end the value stays."""
+    numbers = np.random.default_rng(knots).normal(size=knots)
+    places = np.linspace(0, knots - 1, steps)
+    lines = np.interp(places, np.arange(knots), numbers)
+    curve = CubicSpline(np.arange(knots), numbers, bc_type="natural")(places)
+    for kind, wanted in ((Linear, lines), (Spline, curve)):
+        got = all_steps(kind(knots, steps, Real()), jnp.asarray(numbers), steps + 3)
+        np.testing.assert_allclose(got[:steps], wanted, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(got[steps:], np.full(3, got[steps - 1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("range_", "value"), [(Positive(), 0.3), (Between(0.5, 0.99), 0.9), (Real(), -2.0)]
+)
+def test_a_schedule_that_stays(x64, kind, range_, value):
+    """`init` gives the value at every step, for each leaf and element."""
+    schedule = kind(4, 20, range_)
+    numbers = schedule.init({"w": value, "b": jnp.full((2, 3), value)})
+    assert (numbers["w"].shape, numbers["b"].shape) == ((4,), (4, 2, 3))
+    for t in (0, 7, 19, 30):
+        got = schedule(numbers, t)
+        np.testing.assert_allclose(got["w"], value, rtol=1e-12)
+        np.testing.assert_allclose(got["b"], np.full((2, 3), value), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranges_hold(kind):
+    """Whatever the numbers are."""
+    numbers = 20 * jax.random.normal(jax.random.key(0), (5,))
+    assert (all_steps(kind(5, 30, Positive()), numbers, 30) >= 0).all()
+    decays = all_steps(kind(5, 30, Between(0.5, 0.99)), numbers, 30)
+    assert ((decays >= 0.5) & (decays <= 0.99)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives(x64, kind):
+    """Against finite differences; each knot has one."""
+    schedule = kind(3, 10, Between())
+    numbers = jnp.array([0.3, -0.4, 1.2])
+    total = lambda n: jnp.sum(jnp.arange(1.0, 11) * all_steps(schedule, n, 10))
+    got = jax.grad(total)(numbers)
+    moves = 1e-5 * np.eye(3)
+    wanted = [float(total(numbers + m) - total(numbers - m)) / 2e-5 for m in moves]
+    np.testing.assert_allclose(got, wanted, rtol=1e-7)
+    assert (got != 0).all()
+
+
+def test_float32_stays():
+    numbers = jnp.zeros(3, jnp.float32)
+    for kind in KINDS:
+        with jax.enable_x64(True):
+            assert kind(3, 10)(numbers, jnp.int64(4)).dtype == jnp.float32
+
+
+def test_a_run_through_every_adjoint():
+    """A rate for each layer by a spline, a decay by lines: `Reversible` has room for all decays."""
+    rate, decay = Spline(3, 12), Linear(2, 12, Between(0.5, 0.99))
+    hyper = {"rate": rate.init({"w": 0.1, "v": 0.05}), "decay": decay.init(0.9)}
+    optimizer = hg.Momentum(lambda h, t: rate(h["rate"], t), lambda h, t: decay(h["decay"], t))
+    data = jnp.linspace(-1, 1, 8)[:, None] * jnp.arange(1.0, 4)[None]
+    training = hg.Training(
+        lambda p, h, batch: jnp.mean((jnp.tanh(batch.data @ p["w"]) @ p["v"] - 1) ** 2),
+        optimizer=optimizer,
+        batches=hg.full_batch(data),
+        steps=12,
     )
-    assert hg.piecewise(values, jnp.int32(3), 4).shape == (3,)
-    np.testing.assert_array_equal(jax.grad(total)(values), [[3.0] * 3, [7.0] * 3])
+    params = {"w": jnp.full((3, 2), 0.3), "v": jnp.array([0.5, -0.2])}
+    score = lambda h, adjoint: jnp.sum(training(params, h, adjoint=adjoint).params["w"] ** 2)
+    wanted = jax.grad(score)(hyper, hg.Stored())
+    for adjoint in (hg.Reversible(min_decay=0.5), hg.Forward()):
+        got = jax.jit(jax.grad(score), static_argnums=1)(hyper, adjoint)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), got, wanted
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Spline(1, 10), r"Spline\(knots=1\): a whole number from 2 on"),
+        (lambda: Linear(2, 0), r"Linear\(steps=0\)"),
+        (lambda: Piecewise(2, 5).init(-1.0), r"Positive\(\) does not hold such values"),
+        (lambda: Linear(2, 5, Between()).init(1.0), r"Between\(\) does not hold"),
+        (lambda: Between(0.9, 0.5), "the first must be the lower"),
+        (lambda: Linear(3, 5)(jnp.zeros(2), 0), r"3 knots was given numbers of shape \(2,\)"),
+    ],
+)
+def test_refusals(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_range_is_an_object():
+    with pytest.raises(TypeError, match="range"):
+        Linear(2, 5, "positive")  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """Hindgrad differentiates through training."""
 
+from hindgrad import schedules as schedules
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed
 from hindgrad.adjoints import ConjugateGradient as ConjugateGradient
@@ -42,7 +43,6 @@ from hindgrad.optimizers import PositionFirst as PositionFirst
 from hindgrad.optimizers import Scale as Scale
 from hindgrad.optimizers import from_optax as from_optax
 from hindgrad.report.online import plot_online as plot_online
-from hindgrad.schedules import piecewise as piecewise
 from hindgrad.training import Run as Run
 from hindgrad.training import Training as Training
 from hindgrad.training import unroll as unroll

@@ -1,32 +1,217 @@
-"""Schedules: hyperparameters that change from step to step."""
+"""Schedules: few numbers that say how a rate or a decay changes over a run.
 
+    rate = hg.schedules.Spline(knots=8, steps=1000)
+    decay = hg.schedules.Linear(knots=4, steps=1000, range=hg.schedules.Between(0.5, 0.99))
+    hyper = {"rate": rate.init({"w": 0.1, "b": 0.2}), "decay": decay.init(0.9)}
+    optimizer = hg.Momentum(lambda h, t: rate(h["rate"], t), lambda h, t: decay(h["decay"], t))
+
+A schedule has no numbers of its own: they are hyperparameters, made by `init` and tuned like any
+others, each in a free scale in which every real number is allowed.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, PyTree
 
 
-def piecewise(
-    values: Float[ArrayLike, "windows *shape"], t: Int[Array, ""] | int, steps: int
-) -> Float[Array, "*shape"]:
-    """The value of the window in which step `t` lies, where `steps` steps are cut into as many
-    equal windows as there are values.
+class Range(eqx.Module):
+    """The values that a schedule takes, as a smooth and rising function of a free number."""
 
-        optimizer=hg.Momentum(lambda hyper, t: hg.piecewise(hyper["rate"], t, steps=1000))
+    @abc.abstractmethod
+    def value(self, free: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The value at a free number."""
 
-    Steps that share a value share a tangent: with it, `Forward()` learns schedules over long
-    runs (Micaelli & Storkey 2021). Steps beyond the last take the last value.
+    @abc.abstractmethod
+    def free(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The inverse of `value`; not finite outside of the range."""
 
-    Raises `ValueError` if `values` is a scalar or `steps` below 1.
 
-    >>> [float(hg.piecewise(jnp.array([0.3, 0.1]), t, steps=5)) > 0.2 for t in range(5)]
-    [True, True, True, False, False]
+class Real(Range):
+    """Any number: the free number itself."""
+
+    def value(self, free):
+        return free
+
+    def free(self, value):
+        return value
+
+
+class Positive(Range):
+    """Numbers above 0: exp of the free number. For rates."""
+
+    def value(self, free):
+        return jnp.exp(free)
+
+    def free(self, value):
+        return jnp.log(value)
+
+
+class Between(Range):
+    """Numbers between two bounds, neither of which is reached: `low + (high − low) sigmoid(free)`.
+    For decays; `Reversible(min_decay=low)` then always has room."""
+
+    low: float = eqx.field(default=0.0, static=True)
+    high: float = eqx.field(default=1.0, static=True)
+
+    def __check_init__(self):
+        if not self.low < self.high:
+            raise ValueError(f"Between({self.low}, {self.high}): the first must be the lower.")
+
+    def value(self, free):
+        return self.low + (self.high - self.low) * jax.nn.sigmoid(free)
+
+    def free(self, value):
+        return jnp.log((value - self.low) / (self.high - value))
+
+
+class Schedule(eqx.Module):
+    """A value for each step of a run, from a few numbers at knots along it.
+
+    **Arguments:**
+
+    - `knots`: how many numbers (at least 1; a spline has at least 2).
+    - `steps`: the length of the run. Steps beyond it take the last step's value.
+    - `range`: which values it takes: `Positive()`, `Between(low, high)` or `Real()`.
     """
-    values = jnp.asarray(values)
-    if values.ndim == 0 or steps < 1:
-        raise ValueError(
-            f"piecewise(values of shape {values.shape}, steps={steps}): an array with a value for "
-            "each window along its first axis, and at least one step, are needed."
-        )
-    count = values.shape[0]
-    begins = np.ceil(np.arange(1, count) * steps / count).astype(np.int32)
-    return values[jnp.searchsorted(jnp.asarray(begins), t, side="right")]
+
+    knots: eqx.AbstractVar[int]
+    steps: eqx.AbstractVar[int]
+    range: eqx.AbstractVar[Range]
+
+    @abc.abstractmethod
+    def at(self, free: Float[Array, "knots *shape"], t: Int[Array, ""]) -> Float[Array, "*shape"]:
+        """The free number at step `t`, of those at the knots."""
+
+    def init(self, value: PyTree) -> PyTree:
+        """The numbers of a schedule that stays at `value`: a float or an array, or a pytree of
+        them, one schedule for each layer, leaf or element.
+
+        Raises `ValueError` if a value is not within the range.
+
+        >>> hg.schedules.Linear(knots=3, steps=100).init({"w": 1.0, "b": 1.0})["w"].tolist()
+        [0.0, 0.0, 0.0]
+        """
+        return jax.tree.map(self._repeat, value)
+
+    def __call__(self, numbers: PyTree, t: Int[Array, ""] | int) -> PyTree:
+        """The value at step `t`, in the structure that was given to `init`.
+
+        Raises `ValueError` if an array of `numbers` has not a row for each knot.
+        """
+
+        def value(leaf):
+            leaf = jnp.asarray(leaf)
+            if leaf.shape[:1] != (self.knots,):
+                raise ValueError(
+                    f"A {type(self).__name__} schedule of {self.knots} knots was given numbers of "
+                    f"shape {leaf.shape}; init(value) makes them, with a row for each knot."
+                )
+            return self.range.value(self.at(leaf, jnp.asarray(t)))
+
+        return jax.tree.map(value, numbers)
+
+    def _repeat(self, value):
+        value = jnp.asarray(value, jnp.result_type(float))
+        free = self.range.free(value)
+        if not isinstance(free, Tracer) and not np.isfinite(free).all():
+            raise ValueError(f"init({value}): {self.range} does not hold such values.")
+        return jnp.broadcast_to(free, (self.knots, *free.shape))
+
+
+class Piecewise(Schedule):
+    """Constant within each of `knots` equal windows of the run. Steps that share a number share a
+    tangent: with it, `Forward()` learns schedules over long runs (Micaelli & Storkey 2021).
+
+    >>> schedule = hg.schedules.Piecewise(knots=2, steps=5, range=hg.schedules.Real())
+    >>> [float(schedule(jnp.array([3.0, 1.0]), t)) for t in range(5)]
+    [3.0, 3.0, 3.0, 1.0, 1.0]
+    """
+
+    knots: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    range: Range = Positive()
+
+    def __check_init__(self):
+        _check(self, least=1)
+
+    def at(self, free, t):
+        begins = np.ceil(np.arange(1, self.knots) * self.steps / self.knots).astype(np.int32)
+        return free[jnp.searchsorted(jnp.asarray(begins), t, side="right")]
+
+
+class Linear(Schedule):
+    """Straight lines, in the free scale, from knot to knot; the first is at step 0, the last at
+    the last step.
+
+    >>> schedule = hg.schedules.Linear(knots=2, steps=5, range=hg.schedules.Real())
+    >>> [float(schedule(jnp.array([3.0, 1.0]), t)) for t in range(5)]
+    [3.0, 2.5, 2.0, 1.5, 1.0]
+    """
+
+    knots: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    range: Range = Positive()
+
+    def __check_init__(self):
+        _check(self, least=1)
+
+    def at(self, free, t):
+        return _mean(jnp.maximum(0, 1 - jnp.abs(_place(self, t) - jnp.arange(self.knots))), free)
+
+
+class Spline(Schedule):
+    """A natural cubic spline, in the free scale, through the knots, which are placed like those
+    of `Linear`: smooth, with continuous second derivatives (de Boor 1978, chapter IX)."""
+
+    knots: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    range: Range = Positive()
+
+    def __check_init__(self):
+        _check(self, least=2)
+
+    def at(self, free, t):
+        bumps = _bump(_place(self, t) - jnp.arange(-1, self.knots + 1))
+        return _mean(bumps @ jnp.asarray(_natural(self.knots), bumps.dtype), free)
+
+
+def _place(schedule: Schedule, t: Int[Array, ""]) -> Float[Array, ""]:
+    """Where step `t` lies, counted in knots."""
+    last = max(schedule.steps - 1, 1)
+    return jnp.clip(t, 0, last) * ((schedule.knots - 1) / last)
+
+
+def _mean(weights: Float[Array, " knots"], free: Float[Array, "knots *shape"]):
+    # In the numbers' own precision, so that nothing promotes a float32 run to float64.
+    return jnp.tensordot(weights.astype(free.dtype), free, axes=1)
+
+
+def _bump(x: Float[Array, " places"]) -> Float[Array, " places"]:
+    """The cubic B-spline with knots at −2, −1, 0, 1, 2."""
+    x = jnp.abs(x)
+    inner, outer = 2 / 3 - x**2 + x**3 / 2, (2 - x) ** 3 / 6
+    return jnp.where(x < 1, inner, jnp.where(x < 2, outer, 0))
+
+
+def _natural(knots: int) -> Float[np.ndarray, "bumps knots"]:
+    """The B-spline coefficients of the natural splines that are 1 at one knot, 0 at the others."""
+    system, values = np.zeros((knots + 2, knots + 2)), np.zeros((knots + 2, knots))
+    for i in range(knots):
+        system[i, i : i + 3] = 1 / 6, 2 / 3, 1 / 6
+        values[i, i] = 1
+    system[knots, :3] = system[knots + 1, -3:] = 1, -2, 1  # no curvature at the ends
+    return np.linalg.solve(system, values)
+
+
+def _check(schedule: Schedule, least: int) -> None:
+    name = type(schedule).__name__
+    for what, value, low in (("knots", schedule.knots, least), ("steps", schedule.steps, 1)):
+        if not isinstance(value, int) or value < low:
+            raise ValueError(f"{name}({what}={value!r}): a whole number from {low} on is needed.")
+    if not isinstance(schedule.range, Range):
+        raise TypeError(f"{name}(range={schedule.range!r}): a range is needed, such as Positive().")

@@ -98,9 +98,10 @@ def objective(optimizer, steps=STEPS, init=None):
     )
 
 
+RATE = hg.schedules.Piecewise(knots=2, steps=STEPS, range=hg.schedules.Real())
 TRAINED = {"rate": [0.2, 0.4], "scale": 1.2, "log_l2": -5.0}
 OPTIMIZERS = {
-    "momentum": hg.Momentum(lambda h, t: hg.piecewise(jnp.stack(h["rate"]), t, STEPS)),
+    "momentum": hg.Momentum(lambda h, t: RATE(jnp.stack(h["rate"]), t)),
     "optax": hg.from_optax(lambda h: optax.adamw(0.1 * h["rate"][1], weight_decay=0.01)),
 }
 

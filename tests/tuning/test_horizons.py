@@ -29,11 +29,10 @@ def valid_loss(params, hyper, t):
     return jnp.sum(params**3) + hyper["l2"] ** 2 + 0.1 * t * jnp.sum(params)
 
 
+RATE = hg.schedules.Piecewise(knots=3, steps=STEPS, range=hg.schedules.Real())
 TRAINING = hg.Training(
     loss,
-    optimizer=hg.Momentum(
-        lambda hyper, t: hg.piecewise(hyper["rate"], t, STEPS), lambda hyper, t: hyper["decay"]
-    ),
+    optimizer=hg.Momentum(lambda hyper, t: RATE(hyper["rate"], t), lambda hyper, t: hyper["decay"]),
     batches=batches,
     steps=STEPS,
 )

@@ -87,6 +87,10 @@ def _loss(params, rates, batch):
     return cross_entropy(params, batch.data)
 
 
+def _rate(steps, rates, t):
+    return hg.schedules.Piecewise(len(rates), steps, hg.schedules.Real())(rates, t)
+
+
 def objective(settings: Settings, width: int, steps: int) -> tuple[hg.Objective, int]:
     """The validation loss as a function of the rates, and the number of weights."""
     data = datasets.load(settings.data)
@@ -95,7 +99,7 @@ def objective(settings: Settings, width: int, steps: int) -> tuple[hg.Objective,
     cut = len(y) * 3 // 4
     training = hg.Training(
         _loss,
-        optimizer=hg.Momentum(lambda rates, t: hg.piecewise(rates, t, steps)),
+        optimizer=hg.Momentum(partial(_rate, steps)),
         batches=hg.minibatches((x[:cut], y[:cut]), size=settings.batch, key=settings.seed),
         steps=steps,
     )

@@ -113,12 +113,29 @@ class Reproduce:
     task-interactions: which tasks help each other? (the same, section 5.2)
     phones: rates tuned in real time, during one run (the same, section 5.3)
     modes: time and memory of forward and reverse mode
+    schedules: a rate for every step and layer (Maclaurin et al. 2015, section 3.1)
+    regularisation: a penalty for every pixel and weight (the same, section 3.2)
+    training-data: ten images to learn from, learned themselves (the same, section 3.3)
+    sharing: which alphabets should share weights? (the same, section 3.4)
+    chaos: where hypergradients become meaningless (the same, section 4)
 
     Example: hindgrad reproduce hyper-cleaning
     """
 
     name: Annotated[
-        tyro.conf.Positional[Literal["hyper-cleaning", "task-interactions", "phones", "modes"]],
+        tyro.conf.Positional[
+            Literal[
+                "hyper-cleaning",
+                "task-interactions",
+                "phones",
+                "modes",
+                "schedules",
+                "regularisation",
+                "training-data",
+                "sharing",
+                "chaos",
+            ]
+        ],
         tyro.conf.arg(metavar="NAME"),
     ]
     """Which one."""

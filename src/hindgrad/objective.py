@@ -1,6 +1,7 @@
 """A start, a run and a score put together: what tuning lowers."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
+from hindgrad.adjoints.base import ScoredRun
 from hindgrad.training import Training, as_adjoint
 
 
@@ -50,29 +52,89 @@ class Objective(eqx.Module):
         - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
         - `steps`: how many steps to train, if not the training's own number.
         """
-        if key is None or isinstance(key, int):
+        if key is None or isinstance(key, Integral):
             key = jax.random.key(key or 0)
         return _score(self, trees.as_hyper(hyper), key, adjoint, steps)
 
     def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
         """The run whose score this is; the options are those of calling a `Training`."""
+        training, params = self._start(hyper, key)
+        return training(params, hyper, **options)
+
+    def first_guess(self, hyper: PyTree, key: PRNGKeyArray, adjoint: Adjoint) -> PyTree:
+        """What the adjoint hands on from one hypergradient to the next, to begin with."""
+        return adjoint.first_guess(
+            _Scored(objective=self, key=key, length=None), trees.as_hyper(hyper)
+        )
+
+    def _start(self, hyper, key):
         training = self.training if isinstance(self.training, Training) else self.training(key)
         params = self.init
         if _is_function(params):
             params = params(hyper, jax.random.fold_in(key, 0))
-        return training(params, hyper, **options)
+        return training, params
 
 
 @eqx.filter_jit
 def _score(objective, hyper, key, adjoint, steps):
-    def score(hyper, adjoint):
-        run = objective.run(hyper, key, adjoint=adjoint, steps=steps)
-        value = objective.score(run.params, hyper, key)
+    return as_adjoint(adjoint).evaluate(_Scored(objective=objective, key=key, length=steps), hyper)
+
+
+class _Scored(ScoredRun):
+    """An objective's run with one key, as adjoints see it."""
+
+    objective: Objective
+    key: PRNGKeyArray  # pyright: ignore[reportIncompatibleVariableOverride]
+    length: int | None = eqx.field(static=True)
+
+    @property
+    def steps(self):
+        if self.length is not None:
+            return self.length
+        training = self.objective.training
+        return (training if isinstance(training, Training) else training(self.key)).steps
+
+    def __call__(self, hyper, adjoint):
+        run = self.objective.run(hyper, self.key, adjoint=adjoint, steps=self.length)
+        return self._score(hyper, self.key, run.params)
+
+    def begin(self, hyper, key):
+        return eqx.filter(self._begin(hyper, key), eqx.is_array)
+
+    def advance(self, hyper, key, state, first, last):
+        training, _ = self.objective._start(hyper, key)
+
+        def step(t, state):
+            params, memory = self._whole(hyper, key, state)
+            run = training(params, hyper, state=memory, start=t, steps=1)
+            return eqx.filter((run.params, run.state), eqx.is_array)
+
+        return jax.lax.fori_loop(first, last, step, state)
+
+    def score(self, hyper, key, state):
+        params, _ = self._whole(hyper, key, state)
+        return self._score(hyper, key, params)
+
+    def _begin(self, hyper, key):
+        training, params = self.objective._start(hyper, key)
+        params, optimizer = trees.as_hyper(params), training.optimizer
+        trained = eqx.filter(params, eqx.is_inexact_array)
+        return params, optimizer.init(trained, optimizer.coefficients(hyper, jnp.int32(0)))
+
+    def _whole(self, hyper, key, state):
+        """A state with what is no array in it."""
+        like = eqx.filter_eval_shape(self._begin, hyper, key)
+        is_array = lambda x: isinstance(x, jax.ShapeDtypeStruct)
+        return eqx.combine(state, eqx.filter(like, is_array, inverse=True))
+
+    def _score(self, hyper, key, params):
+        value = self.objective.score(params, hyper, key)
         if jnp.shape(value) != ():
             raise ValueError(f"The score has shape {jnp.shape(value)}; a scalar is needed.")
+        value = jnp.asarray(value)
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(f"The score is of type {value.dtype}; a float is needed.")
         return value
-
-    return as_adjoint(adjoint).evaluate(score, hyper)
 
 
 def _is_function(init):

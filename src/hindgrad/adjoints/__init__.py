@@ -3,6 +3,7 @@
 from hindgrad.adjoints.base import Adjoint as Adjoint
 from hindgrad.adjoints.base import Recall as Recall
 from hindgrad.adjoints.checkpointed import Checkpointed as Checkpointed
+from hindgrad.adjoints.evolution import Evolution as Evolution
 from hindgrad.adjoints.failure import Raise as Raise
 from hindgrad.adjoints.failure import Report as Report
 from hindgrad.adjoints.failure import Warn as Warn
@@ -13,6 +14,7 @@ from hindgrad.adjoints.linear import ConjugateGradient as ConjugateGradient
 from hindgrad.adjoints.linear import FixedPoint as FixedPoint
 from hindgrad.adjoints.linear import Neumann as Neumann
 from hindgrad.adjoints.linear import NormalEquations as NormalEquations
+from hindgrad.adjoints.persistent import PersistentEvolution as PersistentEvolution
 from hindgrad.adjoints.reversible.adjoint import Reversible as Reversible
 from hindgrad.adjoints.stored import Stored as Stored
 from hindgrad.adjoints.truncated import Truncated as Truncated

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.dynamics import Dynamics, Pulled
@@ -28,6 +28,42 @@ class Traits(NamedTuple):
     """Which optimizers it works with."""
 
 
+class ScoredRun(eqx.Module):
+    """A start, a run and a score, as an objective shows them to an adjoint: as one function, and
+    in parts. A state is the arrays among (params, the optimizer's memory)."""
+
+    key: eqx.AbstractVar[PRNGKeyArray]
+    """The randomness of the run."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """How many steps the run takes."""
+
+    @abc.abstractmethod
+    def __call__(self, hyper: PyTree, adjoint: "Adjoint") -> Float[Array, ""]:
+        """The score of the whole run, which `adjoint` runs."""
+
+    @abc.abstractmethod
+    def begin(self, hyper: PyTree, key: PRNGKeyArray) -> PyTree:
+        """The state at the start."""
+
+    @abc.abstractmethod
+    def advance(
+        self,
+        hyper: PyTree,
+        key: PRNGKeyArray,
+        state: PyTree,
+        first: Int[Array, ""],
+        last: Int[Array, ""],
+    ) -> PyTree:
+        """The state before step `last` from that before step `first`; without derivatives."""
+
+    @abc.abstractmethod
+    def score(self, hyper: PyTree, key: PRNGKeyArray, state: PyTree) -> Float[Array, ""]:
+        """The score of the parameters in a state."""
+
+
 class Adjoint(eqx.Module):
     """How the derivative of a run is computed."""
 
@@ -38,15 +74,15 @@ class Adjoint(eqx.Module):
         """Runs all steps from `state`: the final state and the outputs stacked over the steps,
         differentiable with respect to every inexact array in `dynamics` and `state`."""
 
-    def evaluate(self, function: Callable[[PyTree, "Adjoint"], PyTree], hyper: PyTree) -> PyTree:
-        """`function(hyper, adjoint)`, a start, a run by that adjoint, and a score: for an adjoint
-        that has something to gain from seeing all of it."""
-        return function(hyper, self)
+    def evaluate(self, run: ScoredRun, hyper: PyTree) -> Float[Array, ""]:
+        """`run(hyper, adjoint)`: for an adjoint that has something to gain from seeing the start
+        and the score too."""
+        return run(hyper, self)
 
-    def first_guess(self, params: PyTree) -> PyTree:
-        """What one hypergradient can hand on to the next while tuning, to begin with; None for
-        nothing. `params` (structs) are the trained parameters."""
-        del params
+    def first_guess(self, run: ScoredRun, hyper: PyTree) -> PyTree:
+        """What one hypergradient can hand on to the next while tuning, to begin with: floats, or
+        None for nothing."""
+        del run, hyper
 
     def guessing(self, guess: PyTree) -> "Adjoint":
         """The adjoint with what the hypergradient before handed on. The derivative with respect

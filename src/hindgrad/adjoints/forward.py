@@ -52,8 +52,8 @@ class Forward(Adjoint):
             return _carried((dynamics, state), _run, self)
         return _in_blocks((dynamics, state), self)
 
-    def evaluate(self, function, hyper):
-        closed = trees.close(lambda hyper: function(hyper, Inline()), hyper)
+    def evaluate(self, run, hyper):
+        closed = trees.close(lambda hyper: run(hyper, Inline()), hyper)
         if self.block is None:
             return _carried((closed, hyper), _call, self)
         return _evaluated_in_blocks((closed, hyper), self)

@@ -146,7 +146,8 @@ class Implicit(Adjoint):
         )
         return _run((dynamics, state, self.failure.status, self.guess), settings)
 
-    def first_guess(self, params):
+    def first_guess(self, run, hyper):
+        params, _ = eqx.filter_eval_shape(run.begin, hyper, run.key)
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
         return jax.tree.map(zeros, params)

@@ -37,8 +37,8 @@ class Truncated(Adjoint):
         if self.steps < 1:
             raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
 
-    def first_guess(self, params):
-        return self.inner.first_guess(params)
+    def first_guess(self, run, hyper):
+        return self.inner.first_guess(run, hyper)
 
     def guessing(self, guess):
         return Truncated(self.steps, self.inner.guessing(guess))

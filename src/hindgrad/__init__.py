@@ -4,12 +4,14 @@ from hindgrad import schedules as schedules
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed
 from hindgrad.adjoints import ConjugateGradient as ConjugateGradient
+from hindgrad.adjoints import Evolution as Evolution
 from hindgrad.adjoints import FixedPoint as FixedPoint
 from hindgrad.adjoints import Forward as Forward
 from hindgrad.adjoints import Implicit as Implicit
 from hindgrad.adjoints import Interpolated as Interpolated
 from hindgrad.adjoints import Neumann as Neumann
 from hindgrad.adjoints import NormalEquations as NormalEquations
+from hindgrad.adjoints import PersistentEvolution as PersistentEvolution
 from hindgrad.adjoints import Raise as Raise
 from hindgrad.adjoints import Recall as Recall
 from hindgrad.adjoints import Report as Report
@@ -25,6 +27,10 @@ from hindgrad.diagnostics.agreement import Likeness as Likeness
 from hindgrad.diagnostics.agreement import agreement as agreement
 from hindgrad.diagnostics.check import Check as Check
 from hindgrad.diagnostics.check import check as check
+from hindgrad.diagnostics.diagnose import Diagnosis as Diagnosis
+from hindgrad.diagnostics.diagnose import diagnose as diagnose
+from hindgrad.diagnostics.foresight import Foresight as Foresight
+from hindgrad.diagnostics.growth import Growth as Growth
 from hindgrad.objective import Objective as Objective
 from hindgrad.optimizers import Adam as Adam
 from hindgrad.optimizers import Add as Add

@@ -164,6 +164,32 @@ def test_tunes_a_training_run():
     result = quiet(objective(), hyper, optax.adam(0.3), steps=8)
     assert result.value < 0.9 * result.history[0].value
     assert result.value == pytest.approx(float(objective()(result.hyper)), rel=1e-5)
+    assert result.diagnosis is not None
+    assert result.diagnosis.ok
+    assert result.diagnosis.foresight.values[0] == pytest.approx(result.value, rel=1e-5)
+    line = result.message.splitlines()[-1]
+    assert line.startswith("At the answer: Smooth")
+    assert all(name in line for name in ("growth", "metasmoothness", "foretold"))
+
+
+def test_the_report_says_whether_a_step_does_what_it_should():
+    """Of a plain function the third witness alone can tell; the key is one that was not used."""
+    result = quiet(bowl, {"a": jnp.zeros(3), "b": 1.0, "n": 3}, optax.sgd(0.1), steps=3)
+    assert "The hypergradient is meaningful here" in result.message.splitlines()[-1]
+    wild = lambda h: 1 + h**2 + 1e-3 * jnp.sin(1e6 * h)
+    result = quiet(wild, 1.0, optax.adam(0.1), steps=3, patience=None)
+    assert "misleading" in result.message.splitlines()[-1]
+    assert quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=3, key=1).diagnosis is not None
+
+
+def test_a_diagnosis_that_fails_costs_no_tuning(monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("something in a run")
+
+    monkeypatch.setattr("hindgrad.tuning.tune.examine", fail)
+    result = quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
+    assert result.diagnosis is None
+    assert result.message == "Took the best iterate of 3 steps."
 
 
 def test_a_second_tuning_compiles_nothing():

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.failure import reporting
+from hindgrad.diagnostics.diagnose import Diagnosis, examine, in_one_line
 from hindgrad.objective import Objective
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.progress import Bar, show_record
@@ -44,7 +45,11 @@ class TuneResult(NamedTuple):
     """Their score: the objective's value, or with a key or `choose` the held-out score."""
     history: list[Record]
     message: str
-    """In words: where the answer comes from, what was undone, and why tuning ended."""
+    """In words: where the answer comes from, what was undone, why tuning ended; in its last line,
+    whether the hypergradient is meaningful at the answer."""
+    diagnosis: Diagnosis | None
+    """That of the step that the optimizer would begin with at the answer (see `diagnose`); None
+    if it could not be made."""
 
 
 def tune(
@@ -88,7 +93,9 @@ def tune(
       joined by `&` or in a list), or any function `hyper -> hyper`; applied after each step.
     - `key`: a key or a seed.
     - `adjoint`: how hypergradients are computed, for an `Objective`. If a run cannot be undone
-      by `Reversible()`, its step is turned back from, like one that leads to NaN.
+      by `Reversible()`, its step is turned back from, like one that leads to NaN. Where
+      training is chaotic, `Evolution` and `PersistentEvolution` give the gradient of a smoothed
+      objective.
     - `average`: the share of the last steps whose hyperparameters are averaged, with a key.
     - `choose`: a function `hyper -> scalar`, lower is better: the score by which the answer is
       chosen among the start, the best iterate and, with a key, the average. Unless given:
@@ -262,8 +269,7 @@ class _Evaluated(eqx.Module):
         if self.adjoint is None:
             return None
         key = jax.random.key(0) if key is None else key
-        params = eqx.filter_eval_shape(lambda: self._objective.run(hyper, key).params)
-        return self.adjoint.first_guess(params)
+        return self._objective.first_guess(hyper, key, self.adjoint)
 
     def describe(self, status) -> str:
         """Why an adjoint failed."""
@@ -362,4 +368,27 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
         message += " It ended there: no smaller step helped."
     elif len(state.history) < steps:
         message += " It ended early, on a plateau."
-    return TuneResult(loop.whole(candidates[name]), value, state.history, message)
+    diagnosis = _diagnosed(loop, state, candidates[name])
+    if diagnosis is not None:
+        message += f"\nAt the answer: {in_one_line(diagnosis)}"
+    return TuneResult(loop.whole(candidates[name]), value, state.history, message, diagnosis)
+
+
+def _diagnosed(loop: _Loop, state: State, hyper: PyTree) -> Diagnosis | None:
+    """The diagnosis of the optimizer's first step from the answer, by the programs that tuning
+    has compiled and one more."""
+    key = loop.draw(loop.steps)
+    evaluate = lambda at: _evaluate(loop.objective, at, loop.fixed, key, state.handed)
+    try:
+        grads = evaluate(hyper).grads
+        updates, memory = _update(loop.optimizer, grads, loop.optimizer.init(hyper), hyper)
+        stride = jax.tree.map(jnp.subtract, loop._move(Point(hyper, updates, memory), 1.0), hyper)
+        return examine(
+            loop.objective.objective,
+            (loop.whole, hyper, stride),
+            grads,
+            key,
+            value=lambda at: evaluate(at).value,
+        )
+    except Exception:  # whatever a run may raise: the answer is there, and must not be lost
+        return None

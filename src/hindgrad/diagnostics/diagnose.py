@@ -1,0 +1,270 @@
+"""Is a hypergradient meaningful? Three witnesses are heard."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints import Adjoint
+from hindgrad.adjoints.failure import reporting
+from hindgrad.diagnostics.edge import find_edge
+from hindgrad.diagnostics.foresight import Foresight
+from hindgrad.diagnostics.growth import Growth, course
+from hindgrad.diagnostics.metasmoothness import metasmoothness
+from hindgrad.objective import Objective
+
+ROUGH = 0.5
+"""A metasmoothness below this speaks of chaos. Smooth networks have .99 (tanh) or .6 and more
+(ReLU), chaotic ones .4 and less."""
+MISLEADING = 0.5
+"""A hypergradient that is off by more than this share of the slope is misleading."""
+REMEDY = (
+    "lower the rates, clip the training's own gradients, truncate (hg.Truncated), or use the "
+    "smoothed gradient (hg.Evolution, hg.PersistentEvolution)"
+)
+
+
+class Diagnosis(NamedTuple):
+    """What `diagnose` found."""
+
+    foresight: Foresight
+    """Whether a step does what the hypergradient says."""
+    growth: Growth | None
+    """How far small changes grow along the run; of the runs at the step's beginning, middle and
+    end the one where they grow most. None without an `Objective`."""
+    metasmoothness: float | None
+    """Of the trained parameters along the step (Engstrom et al. 2025); None without an
+    `Objective`."""
+    edge: float | None
+    """How far along the given direction the hypergradient is meaningful; None if that was not
+    asked for, or there is no edge."""
+    message: str
+
+    @property
+    def against(self) -> list[str]:
+        """Which witnesses speak against the hypergradient: "growth", "metasmoothness",
+        "foresight"."""
+        told = {
+            "growth": self.growth is None or self.growth.total <= 0,
+            "metasmoothness": self.metasmoothness is None or self.metasmoothness >= ROUGH,
+            "foresight": self.foresight.error <= MISLEADING,
+        }
+        return [name for name, fine in told.items() if not fine]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the hypergradient is meaningful: at most one of three witnesses speaks against
+        it (none, if there is only one)."""
+        return len(self.against) < (1 if self.growth is None else 2)
+
+
+def diagnose(
+    objective: Callable[..., Any],
+    hyper: PyTree,
+    *,
+    key: PRNGKeyArray | int | None = None,
+    along: PyTree | None = None,
+    step: float = 0.05,
+    reach: float | None = None,
+    adjoint: Adjoint | None = None,
+) -> Diagnosis:
+    """Tells whether a hypergradient is meaningful; prints it in words.
+
+        hg.diagnose(objective, hyper)
+        hg.diagnose(objective, {"log_rate": 0.0}, along={"log_rate": 1.0}, reach=3.0)
+
+    Beyond some learning rate, training is chaotic: the hypergradient is still exact, but says
+    nothing about what a step along it would do (Maclaurin et al. 2015, section 4). Three witnesses
+    are heard: whether small changes grow along the run (its finite-time Lyapunov exponent),
+    whether the trained parameters move on smoothly (metasmoothness, Engstrom et al. 2025), and
+    whether a step of the size that a tuner takes changes the objective as foretold. It is
+    meaningful unless two of them say otherwise. Costs three runs with a tangent, and one
+    hypergradient.
+
+    **Arguments:**
+
+    - `objective`: an `Objective`, or a function of `hyper` (of `(hyper, key)` if a key is given),
+      of which only the third witness can tell.
+    - `hyper`: where to look.
+    - `key`: the run's randomness, the same throughout.
+    - `along`: the direction of the step, a pytree like the floats of `hyper`; against the
+      hypergradient, scaled so that its largest element is 1, unless given.
+    - `step`: how far along it a tuner would go.
+    - `reach`: looks for the edge too: the farthest place along `along` up to which the
+      hypergradient is meaningful, between 0 and `reach`. Up to about 20 times the cost.
+    - `adjoint`: how the hypergradient is computed, for an `Objective`.
+
+    Raises `ValueError` if there is nothing to change, or `reach` comes without `along`.
+    """
+    tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
+    if not jax.tree.leaves(tuned):
+        raise ValueError("diagnose was given hyperparameters without a float among them.")
+    if reach is not None and along is None:
+        raise ValueError(f"diagnose(reach={reach}): give the direction to look along, along=….")
+    key = jax.random.key(key) if isinstance(key, int) else key
+    options = {} if adjoint is None else {"adjoint": reporting(adjoint, jnp.zeros(3))}
+    gradient = lambda tuned: _gradient(tuned, fixed, objective, key, options)
+
+    def examine_at(place: float, direction: PyTree) -> Diagnosis:
+        at = _moved(tuned, direction, place)
+        whole = lambda tuned: eqx.combine(tuned, fixed)
+        stride = jax.tree.map(lambda d: step * d, direction)
+        return examine(objective, (whole, at, stride), gradient(at), key)
+
+    if along is None:
+        result = examine_at(0.0, _downhill(gradient(tuned)))
+    else:
+        direction = _direction(along, tuned)
+        result = examine_at(0.0, direction)
+        if reach is not None:
+            fails = lambda place: not examine_at(place, direction).ok
+            edge = find_edge(fails, reach, finest=step)
+            edge = None if edge is None else edge + step / 2
+            told = _edge_words(edge, tuned, direction, reach)
+            result = result._replace(edge=edge, message=f"{result.message}\n{told}")
+    print(result.message)
+    return result
+
+
+def examine(
+    objective: Callable[..., Any],
+    line: tuple[Callable[[PyTree], PyTree], PyTree, PyTree],
+    gradient: PyTree,
+    key: PRNGKeyArray | None,
+    value: Callable[[PyTree], Any] | None = None,
+) -> Diagnosis:
+    """The diagnosis on a line (whole, at, stride): at the hyperparameters `whole(at)`, whose floats
+    are `at`, for a step of `stride`. `gradient` is the hypergradient there; `value(floats)` the
+    objective, for one that is no `Objective` (called as a function of `hyper` unless given)."""
+    whole, at, stride = line
+    foretold = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(stride)))
+    points = [_moved(at, stride, share) for share in (0.0, 0.5, 1.0)]
+    if not isinstance(objective, Objective):
+        args = () if key is None else (key,)
+        value = value or (lambda tuned: _value(objective, whole(tuned), *args))
+        begin, half, end = (float(value(point)) for point in points)
+        foresight = Foresight(float(foretold), (begin, half, end))
+        return _worded(Diagnosis(foresight, None, None, None, ""))
+    key = jax.random.key(0) if key is None else key
+    first, second, third = (course(objective, whole(point), key) for point in points)
+    begin, half, end = (float(c.value) for c in (first, second, third))
+    growths = [Growth(np.asarray(c.growth)) for c in (first, second, third)]
+    worst = max(growths, key=lambda g: np.nan_to_num(g.total, nan=np.inf))
+    smoothness = float(metasmoothness(first.params, second.params, third.params))
+    foresight = Foresight(float(foretold), (begin, half, end))
+    return _worded(Diagnosis(foresight, worst, smoothness, None, ""))
+
+
+def in_one_line(found: Diagnosis) -> str:
+    """The verdict, and what each witness says."""
+    told = [f"a step foretold {found.foresight.foretold:+.3g} does {found.foresight.happened:+.3g}"]
+    if found.growth is not None:
+        told.insert(0, f"metasmoothness {found.metasmoothness:.2f}")
+        told.insert(0, f"growth {_factor(found.growth.total)}")
+    return f"{verdict(found)[:-1]} ({', '.join(told)})."
+
+
+def _worded(found: Diagnosis) -> Diagnosis:
+    return found._replace(message="\n".join([verdict(found), *_reasons(found)]))
+
+
+def verdict(found: Diagnosis) -> str:
+    """The diagnosis in one sentence."""
+    if not np.isfinite(found.foresight.values[0]):
+        return f"The run diverges here: {REMEDY}."
+    if found.growth is None:
+        if found.ok:
+            return "The hypergradient is meaningful here: a step does what it says."
+        return f"The hypergradient is misleading here: a step does not do what it says; {REMEDY}."
+    if found.ok and found.against:
+        return f"Doubtful: {found.against[0]} speaks against the hypergradient here, no more."
+    if found.ok:
+        return "Smooth: the hypergradient is meaningful here."
+    onset = found.growth.onset
+    where = "" if onset is None else f" from step {onset} on"
+    return f"Chaotic{where}: the hypergradient is not to be trusted here; {REMEDY}."
+
+
+def _reasons(found: Diagnosis) -> list[str]:
+    lines = []
+    if found.growth is not None:
+        total, exponent = found.growth.total, found.growth.exponent
+        lines.append(
+            f"  growth {_factor(total)}: above 1, small changes are magnified along the run "
+            f"({exponent:+.3g} nats per step)"
+        )
+        lines.append(
+            f"  metasmoothness {found.metasmoothness:.2f}: 1 is smooth, below {ROUGH:g} is rough"
+        )
+    else:
+        lines.append("  (growth and metasmoothness need an Objective: a plain function hides them)")
+    lines.append(
+        f"  foresight: the hypergradient foretells {found.foresight.foretold:+.3g} for the step, "
+        f"finite differences {found.foresight.happened:+.3g}"
+    )
+    return lines
+
+
+def _factor(total: float) -> str:
+    if not np.isfinite(total):
+        return "beyond all bounds"
+    return f"{math.exp(total):.2g}" if total < 100 else f"1e{total / math.log(10):.0f}"
+
+
+def _edge_words(edge, tuned, direction, reach):
+    if edge is None:
+        return f"No edge: the hypergradient is meaningful up to {reach:g} along the direction."
+    moving = [
+        (jax.tree_util.keystr(path, simple=True, separator="."), float(x) + edge * float(d))
+        for (path, x), d in zip(
+            jax.tree.leaves_with_path(tuned), jax.tree.leaves(direction), strict=True
+        )
+        if x.size == 1 and float(d) != 0
+    ]
+    everything = sum(bool(jnp.any(d != 0)) for d in jax.tree.leaves(direction))
+    place = f"{edge:.3g} along the direction"
+    if len(moving) == everything == 1:
+        place = f"{moving[0][0] or 'hyper'} = {moving[0][1]:.3g}"
+    return f"The edge: the hypergradient is not to be trusted beyond {place}; there, {REMEDY}."
+
+
+def _moved(tuned, direction, share):
+    return jax.tree.map(lambda x, d: x + share * d, tuned, direction)
+
+
+def _downhill(gradient: PyTree) -> PyTree:
+    """Against the gradient, the largest element of size 1; if it is not finite, along all."""
+    leaves = jax.tree.leaves(gradient)
+    largest = max(float(jnp.max(jnp.abs(g))) for g in leaves if g.size)
+    if not np.isfinite(largest):
+        return jax.tree.map(jnp.ones_like, gradient)
+    return jax.tree.map(lambda g: -g / (largest or 1.0), gradient)
+
+
+def _direction(along: PyTree, tuned: PyTree) -> PyTree:
+    """`along` with the shapes and dtypes of the hyperparameters."""
+    along = eqx.filter(trees.as_hyper(along), eqx.is_inexact_array)
+    if jax.tree.structure(along) != jax.tree.structure(tuned):
+        raise ValueError(
+            f"diagnose(along=…) has the structure {jax.tree.structure(along)}; a pytree like the "
+            f"floats of hyper is needed, {jax.tree.structure(tuned)}."
+        )
+    return jax.tree.map(lambda d, x: jnp.broadcast_to(d, x.shape).astype(x.dtype), along, tuned)
+
+
+@eqx.filter_jit
+def _value(objective, hyper, *args) -> Float[Array, ""]:
+    return objective(hyper, *args)
+
+
+@eqx.filter_jit
+def _gradient(tuned, fixed, objective, key, options):
+    args = () if key is None else (key,)
+    value = lambda tuned: objective(eqx.combine(tuned, fixed), *args, **options)
+    return eqx.filter_grad(value)(tuned)

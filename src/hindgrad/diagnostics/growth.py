@@ -1,0 +1,107 @@
+"""How a small change grows along a training run."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from hindgrad.adjoints.base import Adjoint
+from hindgrad.objective import Objective
+
+
+class Course(NamedTuple):
+    """A run and what it does to a small change."""
+
+    value: Float[Array, ""]
+    """The objective."""
+    params: PyTree
+    """The trained parameters' floats."""
+    growth: Float[Array, " steps"]
+    """The logarithm of how far the change has grown after each step, in nats: see `course`. NaN
+    from the step on at which the run diverges."""
+
+
+class OneStep(Adjoint):
+    """A run of one step, without a loop: JAX's own derivative."""
+
+    def run(self, dynamics, state):
+        after, output = dynamics.step(state, jnp.int32(0))
+        return after, jax.tree.map(lambda x: x[None], output)
+
+
+@eqx.filter_jit
+def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
+    """Trains, and carries one tangent of the state along: that of making every step a little
+    longer, `Z_{k+1} = A_k Z_k + (θ_{k+1} − θ_k)`.
+
+    If no step magnifies a change, |Z_T| is at most the length of the path, Σ |θ_{k+1} − θ_k|. The
+    growth is the logarithm of |Z_k| ÷ the path's length so far: above 0, changes were magnified,
+    and the more so the later steps are, the more the earlier ones' effect is exaggerated. (A
+    random change would hide it: most parameters' directions do nothing.) The tangent is
+    scaled to length 1 at every step, so that nothing overflows; the memory is that of two states.
+    """
+    training, params = objective._start(hyper, key)
+    memory = training.optimizer.init(
+        eqx.filter(params, eqx.is_inexact_array),
+        training.optimizer.coefficients(hyper, jnp.int32(0)),
+    )
+    state, static = eqx.partition((params, memory), eqx.is_array)
+
+    def step(state, t):
+        params, memory = eqx.combine(state, static)
+        run = training(params, hyper, adjoint=OneStep(), state=memory, start=t, steps=1)
+        return eqx.filter((run.params, run.state), eqx.is_array)
+
+    def body(carry, t):
+        state, tangent, log_size, path = carry
+        after, moved = eqx.filter_jvp(lambda s: step(s, t), (state,), (tangent,))
+        stride = jax.tree.map(jnp.subtract, *map(_floats, (after[0], state[0])))
+        longer = jax.tree.map(lambda z, d: z + d * jnp.exp(-log_size), moved[0], stride)
+        length = optax.tree.norm(longer)
+        unit = jnp.where(length > 0, length, 1)
+        tangent = jax.tree.map(lambda z: z / unit, (longer, moved[1]))
+        log_size, path = log_size + jnp.log(unit), path + optax.tree.norm(stride)
+        growth = jnp.where(path == 0, 0, log_size - jnp.log(path))
+        return (after, tangent, log_size, path), growth
+
+    zeros = jax.tree.map(jnp.zeros_like, _floats(state))
+    ts = jnp.arange(training.steps, dtype=jnp.int32)
+    (state, *_), growth = jax.lax.scan(body, (state, zeros, jnp.zeros(()), jnp.zeros(())), ts)
+    params, _ = eqx.combine(state, static)
+    return Course(objective.score(params, hyper, key), _floats(params), growth)
+
+
+class Growth(NamedTuple):
+    """How far small changes grew along a run."""
+
+    curve: np.ndarray
+    """Their logarithm after each step, in nats, float [steps]."""
+
+    @property
+    def total(self) -> float:
+        """The logarithm over the whole run; above 0, changes were magnified."""
+        return float(self.curve[-1])
+
+    @property
+    def onset(self) -> int | None:
+        """The step from which on changes are magnified for good; None if they are not."""
+        if self.total <= 0:
+            return None
+        below = np.flatnonzero(self.curve <= 0)
+        return int(below[-1]) + 1 if len(below) else 0
+
+    @property
+    def exponent(self) -> float:
+        """The finite-time Lyapunov exponent, nats per step, from the onset on (from the first
+        step, if there is none)."""
+        onset = self.onset or 0
+        begin = float(self.curve[onset - 1]) if onset else 0.0
+        return (self.total - begin) / (len(self.curve) - onset)
+
+
+def _floats(tree):
+    return eqx.filter(tree, eqx.is_inexact_array)

@@ -40,7 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("", "Expected one of {tune, clean"),
+    ("", "Expected one of {tune, clean, distill, reproduce}"),
     ("tun", "Unrecognized options: tun"),
     ("tune --steps abc", "--steps: invalid literal"),
     ("tune --stepz 3", "Unrecognized options: --stepz, 3 (perhaps --steps); see hindgrad tune"),
@@ -91,6 +91,22 @@ REFUSED = [
     ("clean good.csv --task regression", "invalid choice 'regression' for argument '--task'"),
     ("clean good.csv --trusted nan.npz --label label", "--trusted: nan.npz: there is no column"),
     ("clean --trials 3", "Unrecognized options: --trials, 3"),
+    ("distill --per-class 0", "--per-class is 0; it must be at least 1"),
+    ("distill --steps 1", "--steps is 1; it must be at least 2"),
+    ("distill --steps-outer 2", "--steps-outer is 2; it must be at least 3"),
+    ("distill --seed -1", "--seed is -1"),
+    ("distill --rows 0", "--rows is 0"),
+    ("distill --hidden 8 0", "--hidden is 0"),
+    ("distill --test 0", "--test is 0; a share between 0 and 1"),
+    ("distill --test 0.6 --valid 0.5", "leave less than a tenth of the rows to learn from"),
+    ("distill --resume --overwrite", "--resume and --overwrite exclude each other"),
+    ("distill --resume", "--resume: there is no run in --out"),
+    ("distill --out full", "--out full is not empty"),
+    ("distill nothing.csv", "nothing.csv: no such file"),
+    ("distill good.csv --label b", "the label 'b' is a quantity (60 values), and distill is for"),
+    ("distill good.csv --task regression", "invalid choice 'regression' for argument '--task'"),
+    ("distill good.csv --rows 600", "--rows 600 is more than the 60 rows"),
+    ("distill good.csv --per-class 40", "--per-class 40 is more than the 18 rows of class '0'"),
 ]
 
 

@@ -11,10 +11,16 @@ from importlib.metadata import version
 import tyro
 
 from hindgrad.tools.clean_settings import Clean
+from hindgrad.tools.distill_settings import Distill
 from hindgrad.tools.settings import ArgumentError, Reproduce, Tune
 
-Command = Tune | Clean | Reproduce
-COMMANDS: dict[str, type] = {"tune": Tune, "clean": Clean, "reproduce": Reproduce}
+Command = Tune | Clean | Distill | Reproduce
+COMMANDS: dict[str, type] = {
+    "tune": Tune,
+    "clean": Clean,
+    "distill": Distill,
+    "reproduce": Reproduce,
+}
 
 ABOUT = "Differentiates through training. Each command has its own --help."
 
@@ -54,6 +60,10 @@ def _run(command: Command) -> None:
             from hindgrad.tools import clean
 
             clean.run(command, console)
+        case Distill():
+            from hindgrad.tools import distill
+
+            distill.run(command, console)
         case Reproduce():
             from hindgrad.experiments import reproduce
 

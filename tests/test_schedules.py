@@ -71,6 +71,26 @@ def test_ranges_hold(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_schedule_nearest_to_known_values(x64, kind):
+    """One of the same kind is found again; from another, no change of a number comes nearer."""
+    schedule = kind(4, 30, Between(0.5, 0.99))
+    numbers = {"w": jnp.array([0.3, -0.4, 1.2, 0.1]), "b": jnp.linspace(-1.0, 1, 8).reshape(4, 2)}
+    values = schedule.values(numbers)
+    assert (values["w"].shape, values["b"].shape) == ((30,), (30, 2))
+    np.testing.assert_array_equal(values["b"][7], schedule(numbers, 7)["b"])
+    found = schedule.fit(values)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, numbers
+    )
+    cosine = 0.75 + 0.2 * jnp.cos(jnp.linspace(0, 3, 30))
+    free = schedule.range.free
+    far = lambda n: jnp.sum((free(schedule.values(n)) - free(cosine)) ** 2)
+    best = schedule.fit(cosine)
+    moves = 0.01 * jnp.concatenate([jnp.eye(4), -jnp.eye(4)])
+    assert (jax.vmap(far)(best[None] + moves) > far(best)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_derivatives(x64, kind):
     """Against finite differences; each knot has one."""
     schedule = kind(3, 10, Between())
@@ -117,8 +137,10 @@ def test_a_run_through_every_adjoint():
     [
         (lambda: Spline(1, 10), r"Spline\(knots=1\): a whole number from 2 on"),
         (lambda: Linear(2, 0), r"Linear\(steps=0\)"),
-        (lambda: Piecewise(2, 5).init(-1.0), r"Positive\(\) does not hold such values"),
-        (lambda: Linear(2, 5, Between()).init(1.0), r"Between\(\) does not hold"),
+        (lambda: Piecewise(2, 5).init(-1.0), r"value -1 is not within .* Positive\(\)"),
+        (lambda: Linear(2, 5, Between()).init(1.0), r"value 1 is not within .* Between\(\)"),
+        (lambda: Linear(2, 3).fit(jnp.array([1.0, 0.5, 0.0])), r"value 0 is not within"),
+        (lambda: Linear(2, 5).fit(0.1), r"shape \(\); a row for each of the 5 steps"),
         (lambda: Between(0.9, 0.5), "the first must be the lower"),
         (lambda: Linear(3, 5)(jnp.zeros(2), 0), r"3 knots was given numbers of shape \(2,\)"),
     ],

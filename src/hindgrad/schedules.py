@@ -5,11 +5,12 @@
     hyper = {"rate": rate.init({"w": 0.1, "b": 0.2}), "decay": decay.init(0.9)}
     optimizer = hg.Momentum(lambda h, t: rate(h["rate"], t), lambda h, t: decay(h["decay"], t))
 
-A schedule has no numbers of its own: they are hyperparameters, made by `init` and tuned like any
-others, each in a free scale in which every real number is allowed.
+A schedule has no numbers of its own: they are hyperparameters, made by `init` or `fit` and tuned
+like any others, each in a free scale in which every real number is allowed.
 """
 
 import abc
+from numbers import Integral
 
 import equinox as eqx
 import jax
@@ -52,8 +53,8 @@ class Positive(Range):
 
 
 class Between(Range):
-    """Numbers between two bounds, neither of which is reached: `low + (high − low) sigmoid(free)`.
-    For decays; `Reversible(min_decay=low)` then always has room."""
+    """Numbers between two bounds, which are reached by rounding only: `low + (high − low)
+    sigmoid(free)`. For decays; `Reversible(min_decay=low)` then always has room."""
 
     low: float = eqx.field(default=0.0, static=True)
     high: float = eqx.field(default=1.0, static=True)
@@ -75,8 +76,10 @@ class Schedule(eqx.Module):
     **Arguments:**
 
     - `knots`: how many numbers (at least 1; a spline has at least 2).
-    - `steps`: the length of the run. Steps beyond it take the last step's value.
+    - `steps`: the length of the run. A longer run keeps the last step's value to its end.
     - `range`: which values it takes: `Positive()`, `Between(low, high)` or `Real()`.
+
+    Raises `ValueError` if `knots` or `steps` is too small or not a whole number.
     """
 
     knots: eqx.AbstractVar[int]
@@ -96,7 +99,42 @@ class Schedule(eqx.Module):
         >>> hg.schedules.Linear(knots=3, steps=100).init({"w": 1.0, "b": 1.0})["w"].tolist()
         [0.0, 0.0, 0.0]
         """
-        return jax.tree.map(self._repeat, value)
+
+        def constant(leaf):
+            free = self._free(leaf)
+            return jnp.broadcast_to(free, (self.knots, *free.shape))
+
+        return jax.tree.map(constant, value)
+
+    def fit(self, values: PyTree) -> PyTree:
+        """The numbers of the schedule that comes nearest to known values, to begin with those: an
+        array with a row for each step, or a pytree of them. Nearest in the free scale, by least
+        squares.
+
+        Raises `ValueError` if there is not a row for each step, or a value is not within the range.
+
+        >>> schedule = hg.schedules.Linear(knots=2, steps=100)
+        >>> known = 0.1 * 0.97 ** jnp.arange(100)
+        >>> [round(float(rate), 4) for rate in schedule.values(schedule.fit(known))[::33]]
+        [0.1, 0.0366, 0.0134, 0.0049]
+        """
+        weights = jax.vmap(lambda t: self.at(jnp.eye(self.knots), t))(jnp.arange(self.steps))
+
+        def nearest(leaf):
+            free = self._free(leaf)
+            if free.shape[:1] != (self.steps,):
+                raise ValueError(
+                    f"fit was given values of shape {free.shape}; a row for each of the "
+                    f"{self.steps} steps is needed. For one value at all steps there is init."
+                )
+            found = jnp.linalg.lstsq(weights, free.reshape(self.steps, -1))[0]
+            return found.reshape(self.knots, *free.shape[1:])
+
+        return jax.tree.map(nearest, values)
+
+    def values(self, numbers: PyTree) -> PyTree:
+        """The values at all steps, in arrays with a row for each: to look at."""
+        return jax.vmap(self, in_axes=(None, 0))(numbers, jnp.arange(self.steps))
 
     def __call__(self, numbers: PyTree, t: Int[Array, ""] | int) -> PyTree:
         """The value at step `t`, in the structure that was given to `init`.
@@ -115,12 +153,13 @@ class Schedule(eqx.Module):
 
         return jax.tree.map(value, numbers)
 
-    def _repeat(self, value):
+    def _free(self, value):
         value = jnp.asarray(value, jnp.result_type(float))
         free = self.range.free(value)
         if not isinstance(free, Tracer) and not np.isfinite(free).all():
-            raise ValueError(f"init({value}): {self.range} does not hold such values.")
-        return jnp.broadcast_to(free, (self.knots, *free.shape))
+            outside = np.asarray(value)[~np.isfinite(free)].flat[0]
+            raise ValueError(f"The value {outside:g} is not within the schedule's {self.range}.")
+        return free
 
 
 class Piecewise(Schedule):
@@ -211,7 +250,7 @@ def _natural(knots: int) -> Float[np.ndarray, "bumps knots"]:
 def _check(schedule: Schedule, least: int) -> None:
     name = type(schedule).__name__
     for what, value, low in (("knots", schedule.knots, least), ("steps", schedule.steps, 1)):
-        if not isinstance(value, int) or value < low:
+        if not isinstance(value, Integral) or value < low:
             raise ValueError(f"{name}({what}={value!r}): a whole number from {low} on is needed.")
     if not isinstance(schedule.range, Range):
         raise TypeError(f"{name}(range={schedule.range!r}): a range is needed, such as Positive().")

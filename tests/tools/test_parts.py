@@ -7,8 +7,10 @@ import pytest
 
 from hindgrad.tools import parts as module
 from hindgrad.tools.parts import Together, apart, together
-from hindgrad.tools.problem import Network, defaults, draw_problem
+from hindgrad.tools.problem import Network, draw_problem
 from hindgrad.tools.table import Table
+
+NETWORK = Network((2, 4, 2), "classification", 10, 8)
 
 
 @pytest.fixture(scope="module")
@@ -17,25 +19,24 @@ def objective():
     x = rng.normal(size=(90, 2)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int32)
     table = Table("half", x, y, "classification", ("no", "yes"), ("p", "q"), "y")
-    network = Network((2, 4, 2), "classification", 10, 8)
-    return draw_problem(table, network, test=0.2, valid=0.2, seed=0)[0].objective
+    return draw_problem(table, NETWORK, test=0.2, valid=0.2, seed=0)[0].objective
 
 
 def test_the_parts_of_hyperparameters_have_them_as_their_sum():
-    hyper = defaults(3)
+    hyper = NETWORK.defaults()
     parts = apart(hyper)
     for name, value in together(parts).items():
         np.testing.assert_array_equal(value, hyper[name])
-    parts["rate"]["layer"] += jnp.array([[0.0, 1.0, 0.0]])
-    parts["rate"]["window"] += 2.0
+    parts["rate"]["layer"] += jnp.array([[0.0, 1.0]])
+    parts["rate"]["knot"] += 2.0
     parts["scale"]["all"] += 3.0
     moved = together(parts)
-    np.testing.assert_allclose(moved["rate"] - hyper["rate"], [[2.0, 3.0, 2.0]] * 10, rtol=1e-5)
+    np.testing.assert_allclose(moved["rate"] - hyper["rate"], [[2.0, 3.0]] * 4, rtol=1e-5)
     np.testing.assert_allclose(moved["scale"] - hyper["scale"], 3.0)
 
 
 def test_the_hypergradient_of_the_parts_is_that_of_the_log_of_the_objective(objective, key):
-    hyper = defaults(2)
+    hyper = NETWORK.defaults()
     value, grads = jax.value_and_grad(Together(objective))(apart(hyper), key)
     plain, expected = jax.value_and_grad(objective)(hyper, key)
     assert value == pytest.approx(float(jnp.log(plain)), rel=1e-5)
@@ -48,6 +49,6 @@ def test_the_hypergradient_of_the_parts_is_that_of_the_log_of_the_objective(obje
 
 def test_a_hypergradient_from_chaotic_training_is_refused(objective, key, monkeypatch):
     monkeypatch.setattr(module, "LIMIT", 1e-6)
-    value, grads = jax.value_and_grad(Together(objective))(apart(defaults(2)), key)
+    value, grads = jax.value_and_grad(Together(objective))(apart(NETWORK.defaults()), key)
     assert np.isfinite(value)
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(grads))

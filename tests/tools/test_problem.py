@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad.tools.hyperfile import from_units, to_units
+from hindgrad.tools.hyperfile import every_step, from_units, to_units
 from hindgrad.tools.problem import (
     CLIP,
-    WINDOWS,
+    Form,
     Network,
-    defaults,
     draw_problem,
     predict,
 )
@@ -87,7 +86,7 @@ def test_features_are_standardised_and_constant_ones_left_at_zero():
 
 def test_initial_scales_scale_the_layers(key):
     problem = draw()
-    hyper = defaults(2)
+    hyper = NETWORK.defaults()
     doubled = {**hyper, "scale": jnp.log(jnp.array([2.0, 1.0]))}
     one = problem.objective.init(hyper, key)
     two = problem.objective.init(doubled, key)
@@ -96,17 +95,30 @@ def test_initial_scales_scale_the_layers(key):
 
 
 def test_schedules_have_a_value_for_each_layer_in_each_window():
-    problem = draw()
-    rates = np.arange(1.0, 1 + 2 * WINDOWS).reshape(WINDOWS, 2)
-    hyper = {**defaults(2), "rate": jnp.log(jnp.asarray(rates, jnp.float32))}
+    network = replace(NETWORK, form=Form("windows", 10))
+    problem = draw(network=network)
+    rates = np.arange(1.0, 21).reshape(10, 2)
+    hyper = {**network.defaults(), "rate": jnp.log(jnp.asarray(rates, jnp.float32))}
     taken = [problem.rate(hyper, jnp.int32(t)) for t in range(20)]
     np.testing.assert_allclose(taken, np.repeat(rates, 2, axis=0), rtol=1e-5)
     np.testing.assert_allclose(problem.decay(hyper, jnp.int32(3)), [0.9, 0.9], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "first", "last"), [("linear", 0.1, 0.4), ("spline", 0.1, 0.4)])
+def test_schedules_along_lines_go_from_knot_to_knot(name, first, last):
+    network = replace(NETWORK, form=Form(name, 2))
+    hyper = network.defaults() | {"rate": jnp.log(jnp.array([[first, 0.1], [last, 0.1]]))}
+    problem = draw(network=network)
+    taken = [problem.rate(hyper, jnp.int32(t))[0] for t in range(20)]
+    np.testing.assert_allclose(taken, np.geomspace(first, last, 20), rtol=1e-5)
+    shown = every_step(hyper, network)
+    np.testing.assert_allclose(shown["rate"][:, 0], taken, rtol=1e-6)
+    np.testing.assert_allclose(shown["decay"], np.full((20, 2), 0.9), rtol=1e-6)
+
+
 def test_the_training_loss_adds_each_layers_weight_decay(key):
     problem = draw()
-    hyper = {**defaults(2), "weight_decay": jnp.log(jnp.array([0.5, 0.25]))}
+    hyper = {**NETWORK.defaults(), "weight_decay": jnp.log(jnp.array([0.5, 0.25]))}
     training = problem.training(key)
     params = problem.objective.init(hyper, key)
     batch = training.batches(jnp.int32(0))
@@ -117,11 +129,11 @@ def test_the_training_loss_adds_each_layers_weight_decay(key):
 
 def test_the_objective_scores_the_validation_rows_of_its_own_split(key):
     problem = draw()
-    run = problem.objective.run(defaults(2), key)
+    run = problem.objective.run(NETWORK.defaults(), key)
     valid = problem.split(key)[1]
     outputs = predict(run.params, valid.x)
     right = jax.nn.log_softmax(outputs)[np.arange(len(valid.y)), valid.y]
-    np.testing.assert_allclose(problem.objective(defaults(2), key), -right.mean(), rtol=1e-5)
+    np.testing.assert_allclose(problem.objective(NETWORK.defaults(), key), -right.mean(), rtol=1e-5)
 
 
 def test_a_regressions_error_is_in_the_targets_units(key):
@@ -137,7 +149,7 @@ def test_a_regressions_error_is_in_the_targets_units(key):
 
 
 def test_hyperparameters_survive_the_way_to_units_and_back():
-    hyper = {name: value - 0.3 for name, value in defaults(3).items()}
+    hyper = {name: value - 0.3 for name, value in NETWORK.defaults().items()}
     there = to_units(hyper)
     assert there["rate"][0][0] == pytest.approx(0.1 * np.exp(-0.3))
     back = from_units(there)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from hindgrad.tools import search as module
-from hindgrad.tools.problem import WINDOWS, Metrics, Network, defaults, draw_problem
+from hindgrad.tools.problem import Metrics, Network, draw_problem
 from hindgrad.tools.search import RANGES, Space, search
 from hindgrad.tools.table import Table
 from hindgrad.tools.trials import Trial
+
+NETWORK = Network((1, 1, 1, 2), "classification", 10, 4)
 
 
 @pytest.fixture
@@ -39,15 +41,20 @@ def tiny_problem():
     """Only passed on to the stand-in."""
     x, y = np.zeros((30, 1), np.float32), (np.arange(30) % 2).astype(np.int32)
     table = Table("tiny", x, y, "classification", ("a", "b"), ("x",), "y")
-    network = Network((1, 1, 1, 2), "classification", 10, 4)
-    return draw_problem(table, network, test=0.2, valid=0.2, seed=0)[0]
+    return draw_problem(table, NETWORK, test=0.2, valid=0.2, seed=0)[0]
 
 
 def run(sampler, key, budget=60, per_layer=True, start=None):
     draws = list(jax.random.split(jax.random.fold_in(key, 9), 5))
-    space = Space(per_layer, 3)
+    space = Space(per_layer, 3, knots=4)
     return search(
-        sampler, space, tiny_problem(), start or defaults(3), budget=budget, draws=draws, key=key
+        sampler,
+        space,
+        tiny_problem(),
+        start or NETWORK.defaults(),
+        budget=budget,
+        draws=draws,
+        key=key,
     )
 
 
@@ -89,19 +96,20 @@ def test_the_answer_is_chosen_on_the_draws_given(trained, key):
     )
 
 
-def test_a_space_names_each_scalar_and_expands_to_all_windows():
-    assert list(Space(False, 3).names) == list(RANGES)
-    space = Space(True, 2)
+def test_a_space_names_each_scalar_and_expands_to_all_knots():
+    assert list(Space(False, 3, knots=5).names) == list(RANGES)
+    space = Space(True, 2, knots=5)
     assert len(space.names) == 8
     point = {name: float(i) for i, name in enumerate(space.names)}
     hyper = space.hyper(point)
-    assert hyper["rate"].shape == (WINDOWS, 2)
+    assert hyper["rate"].shape == (5, 2)
     assert hyper["rate"][3].tolist() == [0.0, 1.0]
     assert hyper["scale"].tolist() == [6.0, 7.0]
 
 
 def test_the_start_is_brought_into_the_space():
-    hyper = {**defaults(2), "rate": defaults(2)["rate"] + 100}
-    point = Space(False, 2).point(hyper)
+    hyper = NETWORK.defaults()
+    hyper["rate"] = hyper["rate"] + 100
+    point = Space(False, 3, knots=4).point(hyper)
     assert point["rate"] == RANGES["rate"][1]
     assert point["decay"] == pytest.approx(np.log(9), rel=1e-6)

@@ -14,7 +14,10 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from hindgrad.cli import main
 from hindgrad.tools import tune as module
+from hindgrad.tools.hyperfile import read_hyper
 from hindgrad.tools.outputs import FILES
+from hindgrad.tools.problem import Form, Network, draw_problem
+from hindgrad.tools.table import read
 
 SMALL = ["--hidden", "6", "--steps", "10", "--batch", "16", "--steps-outer", "2", "--seeds", "2"]
 
@@ -82,9 +85,6 @@ def test_the_saved_network_has_the_test_error_that_is_stated(data, finished):
     outputs = hidden @ arrays["layers.1.w"] + arrays["layers.1.b"]
     classes = np.array(json.loads(notes["classes"]))
     wrong = classes[outputs.argmax(1)] != frame["target"]
-    from hindgrad.tools.problem import Network, draw_problem
-    from hindgrad.tools.table import read
-
     table = read(str(data / "wine.csv"))
     network = Network(tuple(content["sizes"]), "classification", 10, 16)
     problem, standard = draw_problem(table, network, test=0.2, valid=0.2, seed=content["best_seed"])
@@ -108,6 +108,46 @@ def test_the_hyperparameters_can_be_used_again(data, finished, tmp_path):
     given = results(out)["runs"][best]["arms"]["given"]
     assert given["test_loss"] == pytest.approx(tuned["test_loss"], rel=1e-4)
     assert not (out / "progress.png").exists()
+
+
+def test_hyperparameters_of_other_schedules_are_refused(data, finished, tmp_path, capsys):
+    start = finished / "hyperparameters.json"
+    call = ["tune", str(data / "wine.csv"), "--out", str(tmp_path / "no"), "--from", str(start)]
+    for other in (["--schedule", "linear"], ["--knots", "5"]):
+        assert main([*call, *SMALL, *other]) == 2
+        message = " ".join(capsys.readouterr().err.split())
+        assert "its schedules are of another form" in message
+        assert "Give --schedule spline --knots 4" in message
+
+
+def test_a_spline_of_one_knot_is_refused(tmp_path, capsys):
+    assert main(["tune", "digits", "--out", str(tmp_path / "no"), "--knots", "1"]) == 2
+    assert "--knots is 1; it must be at least 2" in capsys.readouterr().err
+
+
+def test_hyperparameters_of_the_first_format_are_windows(finished, tmp_path):
+    content = json.loads((finished / "hyperparameters.json").read_text())
+    del content["schedule"]
+    (tmp_path / "old.json").write_text(
+        json.dumps(content | {"format": "hindgrad hyperparameters 1"})
+    )
+    network = Network((13, 6, 3), "classification", 10, 16, Form("windows", 4))
+    assert read_hyper(tmp_path / "old.json", network)["rate"].shape == (4, 2)
+
+
+def test_windows_are_tuned_drawn_and_used_again(data, tmp_path, capsys):
+    call = ["tune", str(data / "wine.csv"), "--no-searches", *SMALL, "--schedule", "windows"]
+    out, again = tmp_path / "windows", tmp_path / "again"
+    assert main([*call, "--knots", "3", "--out", str(out)]) == 0
+    assert "How seed" in capsys.readouterr().out
+    file = json.loads((out / "hyperparameters.json").read_text())
+    assert file["schedule"] == {"kind": "windows", "knots": 3}
+    assert np.shape(file["hyper"]["rate"]) == (3, 2)
+    start = ["--from", str(out / "hyperparameters.json"), "--steps-outer", "0"]
+    assert main([*call, "--knots", "3", "--out", str(again), *start]) == 0
+    best = results(out)["best_seed"]
+    tuned, given = (results(o)["runs"][best]["arms"] for o in (out, again))
+    assert given["given"]["test_loss"] == pytest.approx(tuned["tuned"]["test_loss"], rel=1e-4)
 
 
 def test_regression_from_parquet_without_searches(data, tmp_path, capsys):

@@ -34,7 +34,8 @@ Answers = Mapping[str, tuple[int, float]]
 
 @dataclass(frozen=True)
 class Tuned:
-    """Hyperparameters in natural units, as the pictures show them."""
+    """Hyperparameters in natural units, as the pictures show them; rates and decays have a row for
+    each step, or for each of so many equal parts of the training."""
 
     hyper: Mapping[str, np.ndarray]
     others: Sequence[Mapping[str, np.ndarray]]

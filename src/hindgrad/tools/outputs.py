@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from hindgrad.report import figures, tables
 from hindgrad.report.figures import Curve, Tuned
 from hindgrad.report.tables import METRICS, Arm, Paired
-from hindgrad.tools.hyperfile import FORMAT, to_units
-from hindgrad.tools.problem import Standard, defaults
+from hindgrad.tools.hyperfile import FORMAT, every_step, load_form, to_units
+from hindgrad.tools.problem import Network, Standard
 from hindgrad.tools.table import Table
 from hindgrad.tools.trials import load_hyper
 from hindgrad.tools.work import RESULTS, write_json
@@ -133,6 +133,8 @@ def summary(results: Results) -> list[str]:
         f"network's test loss is {_number(kept['weights_test_loss']):.4f}, "
         f"{_error_name(results)} {_number(kept['weights_test_error']):.4g}."
     )
+    if "how" in run:
+        lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
     return lines
 
 
@@ -161,8 +163,10 @@ def _hyper_file(results: Results) -> dict[str, Any]:
     units = {run["seed"]: to_units(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
     return {
         "format": FORMAT,
-        "about": "rate and decay: a row for each equal part of the training, a column for each "
-        "layer; weight_decay and scale: one for each layer. 'hyper' is the best seed's.",
+        "about": "rate and decay: a row for each knot of the schedule (windows: equal parts of the "
+        "training; linear, spline: joined in the scale of log and logit), a column for each layer; "
+        "weight_decay and scale: one for each layer. 'hyper' is the best seed's.",
+        "schedule": results["schedule"],
         "sizes": results["sizes"],
         "steps": results["call"]["steps"],
         "batch": results["call"]["batch"],
@@ -203,15 +207,13 @@ def _curve_pair(curve: Mapping[str, Any]) -> tuple[Curve, Curve]:
 
 
 def _tuned(results: Results) -> Tuned:
-    runs, best = results["runs"], results["best_seed"]
-    hypers = {run["seed"]: _arrays(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
-    others = [hyper for seed, hyper in hypers.items() if seed != best]
-    before = _arrays(defaults(len(results["sizes"]) - 1))
-    return Tuned(hypers[best], others, before, results["call"]["steps"])
-
-
-def _arrays(hyper) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in to_units(hyper).items()}
+    runs, best, call = results["runs"], results["best_seed"], results["call"]
+    form, kind = load_form(results["schedule"]), results["data"]["kind"]
+    network = Network(tuple(results["sizes"]), kind, call["steps"], call["batch"], form)
+    learned = {run["seed"]: load_hyper(run["arms"][answer(runs)]["hyper"]) for run in runs}
+    values = {seed: every_step(hyper, network) for seed, hyper in learned.items()}
+    others = [shown for seed, shown in values.items() if seed != best]
+    return Tuned(values[best], others, every_step(network.defaults(), network), network.steps)
 
 
 def _progress(results: Results, names: Sequence[str]) -> dict[str, Curve]:

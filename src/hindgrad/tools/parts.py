@@ -1,4 +1,4 @@
-"""Schedules taken apart into what their elements share, for tuning."""
+"""Schedules taken apart into what their numbers share, for tuning."""
 
 import equinox as eqx
 import jax
@@ -21,10 +21,10 @@ about 0.5; near the edge of chaos they grow to thousands, and their direction me
 class Together(eqx.Module):
     """The logarithm of an objective, as a function of parts of its hyperparameters.
 
-    Every element of a schedule is the sum of what all elements share, what its layer shares over
-    the windows, what its window shares over the layers, and its own. One hypergradient says little
-    of a single element, but much of what many share: so that is learned faster, and with less
-    noise, than the elements would be one by one.
+    Every number of a schedule is the sum of what all numbers share, what its layer shares over
+    the knots, what its knot shares over the layers, and its own. One hypergradient says little of
+    a single number, but much of what many share: so that is learned faster, and with less noise,
+    than the numbers would be one by one.
 
     A hypergradient beyond `LIMIT` is made NaN, at which `hindgrad.tune` turns back.
     """
@@ -49,21 +49,16 @@ _limited.defvjp(lambda parts: (parts, None), _pull_limited)
 
 
 def apart(hyper: Hyper) -> Parts:
-    """Parts with this sum: to begin with, everything is the elements' own."""
+    """Parts with this sum: to begin with, everything is the numbers' own."""
     parts = {}
     for name, value in hyper.items():
         parts[name] = {"all": jnp.zeros(()), "own": value}
         if value.ndim == 2:
             parts[name]["layer"] = jnp.zeros((1, value.shape[1]))
-            parts[name]["window"] = jnp.zeros((value.shape[0], 1))
+            parts[name]["knot"] = jnp.zeros((value.shape[0], 1))
     return parts
 
 
 def together(parts: Parts) -> Hyper:
     """The sum of the parts."""
-    hyper = {}
-    for name, part in parts.items():
-        hyper[name] = part["own"] + part["all"]
-        if "layer" in part:
-            hyper[name] = hyper[name] + part["layer"] + part["window"]
-    return hyper
+    return {name: jnp.asarray(sum(part.values())) for name, part in parts.items()}

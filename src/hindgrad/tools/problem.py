@@ -10,19 +10,34 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
+from hindgrad.schedules import Between, Linear, Piecewise, Positive, Range, Schedule, Spline
 from hindgrad.tools.table import Kind, Table, strata
 
-WINDOWS = 10
-"""Rate and decay are constant within each of so many equal parts of the training."""
+RATES, DECAYS = Positive(), Between()
+
+KINDS: dict[str, type[Schedule]] = {"windows": Piecewise, "linear": Linear, "spline": Spline}
+"""The kinds of schedules that can be tuned, by the names of --schedule."""
+
+KNOTS = {"windows": 10, "linear": 4, "spline": 4}
+"""How many numbers each has unless --knots is given."""
 
 CLIP = 10.0
 """Standardised features are clipped here: a feature that is hardly ever on would blow up."""
 
-Hyper = dict[str, Float[Array, " layers"] | Float[Array, "windows layers"]]
-"""Log rate and logit decay for each window and layer, log weight decay and log initial scale for
-each layer."""
+Hyper = dict[str, Float[Array, " layers"] | Float[Array, "knots layers"]]
+"""Log rate and logit decay for each knot of their schedules and layer, log weight decay and log
+initial scale for each layer."""
 
 Params = list[dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of the schedules of rate and decay; each layer has its own."""
+
+    name: str = "spline"
+    """One of `KINDS`."""
+    knots: int = KNOTS["spline"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,21 @@ class Network:
     kind: Kind
     steps: int
     batch: int
+    form: Form = Form()
+
+    def defaults(self) -> Hyper:
+        """What one would guess: rate .1, decay .9, little weight decay, scale 1."""
+        layers = len(self.sizes) - 1
+        return {
+            "rate": self.schedule(RATES).init(jnp.full(layers, 0.1)),
+            "decay": self.schedule(DECAYS).init(jnp.full(layers, 0.9)),
+            "weight_decay": jnp.full(layers, -9.0),
+            "scale": jnp.zeros(layers),
+        }
+
+    def schedule(self, range: Range) -> Schedule:
+        """The schedule of rates or decays, which are in this range."""
+        return KINDS[self.form.name](self.form.knots, self.steps, range)
 
 
 class Metrics(NamedTuple):
@@ -107,14 +137,11 @@ class Problem(eqx.Module):
 
     def rate(self, hyper: Hyper, t: Int[Array, ""]) -> list[Float[Array, ""]]:
         """The rate of each layer at a step."""
-        return list(jnp.exp(hyper["rate"][self._window(hyper["rate"], t)]))
+        return list(self.network.schedule(RATES)(hyper["rate"], t))
 
     def decay(self, hyper: Hyper, t: Int[Array, ""]) -> list[Float[Array, ""]]:
         """The velocity's decay of each layer at a step."""
-        return list(jax.nn.sigmoid(hyper["decay"][self._window(hyper["decay"], t)]))
-
-    def _window(self, schedule: Float[Array, "windows layers"], t: Int[Array, ""]):
-        return t * schedule.shape[0] // self.network.steps
+        return list(self.network.schedule(DECAYS)(hyper["decay"], t))
 
     def loss(self, params: Params, hyper: Hyper, batch: Any) -> Float[Array, ""]:
         """The training loss: the fit, and each layer's weight decay times its squared weights."""
@@ -160,16 +187,6 @@ def predict(params: Params, x: Float[Array, "rows features"]) -> Float[Array, "r
     for layer in params[:-1]:
         x = jnp.tanh(x @ layer["w"] + layer["b"][None])
     return x @ params[-1]["w"] + params[-1]["b"][None]
-
-
-def defaults(layers: int) -> Hyper:
-    """What one would guess: rate .1, decay .9, little weight decay, scale 1."""
-    return {
-        "rate": jnp.full((WINDOWS, layers), jnp.log(0.1)),
-        "decay": jnp.full((WINDOWS, layers), jnp.log(9.0)),
-        "weight_decay": jnp.full(layers, -9.0),
-        "scale": jnp.zeros(layers),
-    }
 
 
 class Standard(NamedTuple):

@@ -12,7 +12,7 @@ import optuna
 from jaxtyping import PRNGKeyArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from hindgrad.tools.problem import WINDOWS, Hyper, Problem
+from hindgrad.tools.problem import Hyper, Problem
 from hindgrad.tools.trials import mean_valid_loss, trials
 
 Sampler = Literal["random", "TPE"]
@@ -38,6 +38,7 @@ class Space:
 
     per_layer: bool
     layers: int
+    knots: int
 
     @property
     def names(self) -> dict[str, tuple[float, float]]:
@@ -59,7 +60,7 @@ class Space:
 
         values = {name: layerwise(name) for name in RANGES}
         for name in ("rate", "decay"):
-            values[name] = jnp.tile(values[name], (WINDOWS, 1))
+            values[name] = jnp.tile(values[name], (self.knots, 1))
         return values
 
     def point(self, hyper: Hyper) -> dict[str, float]:

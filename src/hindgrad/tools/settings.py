@@ -51,6 +51,10 @@ class Tune:
     """Training steps."""
     batch: int = 64
     """Examples in a training step."""
+    schedule: Literal["windows", "linear", "spline"] = "spline"
+    """How rate and decay change over the training: in windows, along lines, or smoothly."""
+    knots: int | None = None
+    """How many numbers each layer's rate has, and its decay: 4, or 10 windows, unless given."""
     steps_outer: int = 30
     """Tuning steps; 0 trains with the given hyperparameters and tunes nothing."""
     seeds: int = 5
@@ -75,6 +79,10 @@ class Tune:
             "seeds": (self.seeds, 1),
             "seed": (self.seed, 0),
             "rows": (1 if self.rows is None else self.rows, 1),
+            "knots": (
+                2 if self.knots is None else self.knots,
+                2 if self.schedule == "spline" else 1,
+            ),
             "hidden": (min(self.hidden, default=1), 1),
         }
         for name, (value, least) in ranges.items():

@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 
 import hindgrad as hg
 from hindgrad.tools import outputs
-from hindgrad.tools.hyperfile import read_hyper
+from hindgrad.tools.hyperfile import dump_form, read_hyper
 from hindgrad.tools.parts import Together, apart, together
-from hindgrad.tools.problem import Hyper, Metrics, Network, Problem, defaults, draw_problem
+from hindgrad.tools.problem import KNOTS, Form, Hyper, Metrics, Network, Problem, draw_problem
 from hindgrad.tools.progress import Line
 from hindgrad.tools.search import Sampler, Space, search
 from hindgrad.tools.settings import ArgumentError, Tune
@@ -65,7 +65,7 @@ def run(settings: Tune, console: Console) -> None:
         seed=settings.seed,
     )
     network = _network(settings, table)
-    start = None if settings.start is None else read_hyper(settings.start, network.sizes)
+    start = None if settings.start is None else read_hyper(settings.start, network)
     call = settings.identity() | {"fingerprint": table.fingerprint()}
     results = work.results(
         call,
@@ -85,7 +85,8 @@ def _network(settings: Tune, table: Table) -> Network:
         raise ArgumentError(
             f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
         )
-    return Network(sizes, table.kind, settings.steps, settings.batch)
+    form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
+    return Network(sizes, table.kind, settings.steps, settings.batch, form)
 
 
 @dataclass
@@ -118,8 +119,7 @@ def _results(
     work: Work,
 ) -> dict[str, Any]:
     """Everything that the outputs are made of."""
-    layers = len(network.sizes) - 1
-    begin = defaults(layers) if start is None else start
+    begin = network.defaults() if start is None else start
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs = []
@@ -150,6 +150,7 @@ def _results(
             "label": table.label,
         },
         "sizes": list(network.sizes),
+        "schedule": dump_form(network.form),
         "best_seed": best,
         "curves": curves,
         "runs": runs,
@@ -159,7 +160,7 @@ def _results(
 def _seed(job: _Job, searches: Sequence[str], given: bool) -> dict[str, Any]:
     """One seed's arms, each with its hyperparameters, its cost and how it did."""
     arms, traces = {}, {}
-    arms["defaults"] = _judged(job, "defaults", defaults(len(job.problem.network.sizes) - 1), 0)
+    arms["defaults"] = _judged(job, "defaults", job.problem.network.defaults(), 0)
     if job.steps_outer == 0:
         if given:
             arms["given"] = _judged(job, "given", job.begin, 0)
@@ -217,7 +218,8 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
     sampler, per_layer = SEARCHES[name]
     job.progress.stage(f"seed {job.seed}: {name}")
-    space = Space(per_layer, len(job.problem.network.sizes) - 1)
+    network = job.problem.network
+    space = Space(per_layer, len(network.sizes) - 1, network.form.knots)
     found = search(
         sampler,
         space,

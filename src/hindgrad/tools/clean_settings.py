@@ -1,13 +1,12 @@
 """What `hindgrad clean` is asked to do."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.tools.settings import ArgumentError, Flag
+from hindgrad.tools.settings import ArgumentError, Flag, check_least, check_one, identity
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ class Clean:
             "seed": (self.seed, 0),
             "hidden": (min(self.layers, default=1), 1),
         }
-        for name, (value, least) in ranges.items():
-            if value < least:
-                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+        check_least(ranges)
         if self.remove is not None and not 0.0 <= self.remove < 1.0:
             raise ArgumentError(
                 f"--remove is {self.remove:g}; a share of the rows is needed, from 0 to below 1."
@@ -92,14 +89,8 @@ class Clean:
                 f"--trusted {self.trusted}: no such file; give a file with the columns of the "
                 "data, or a share between 0 and 1."
             )
-        if self.resume and self.overwrite:
-            raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+        check_one(self.resume, self.overwrite)
 
     def identity(self) -> dict:
         """The arguments that decide the result, by the names of their options."""
-        values = {
-            field.name.replace("_", "-"): getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("out", "resume", "overwrite")
-        }
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        return identity(self)

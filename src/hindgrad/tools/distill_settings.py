@@ -1,13 +1,12 @@
 """What `hindgrad distill` is asked to do."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.tools.settings import ArgumentError, Flag
+from hindgrad.tools.settings import Flag, check_least, check_one, check_shares, identity
 
 
 @dataclass(frozen=True)
@@ -65,31 +64,16 @@ class Distill:
         """Raises `ArgumentError` if an argument is out of its range."""
         ranges = {
             "per-class": (self.per_class, 1),
-            "rows": (1 if self.rows is None else self.rows, 1),
+            "rows": (self.rows, 1),
             "steps": (self.steps, 2),
             "steps-outer": (self.steps_outer, 3),
             "seed": (self.seed, 0),
             "hidden": (min(self.layers, default=1), 1),
         }
-        for name, (value, least) in ranges.items():
-            if value < least:
-                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
-        for name, share in (("test", self.test), ("valid", self.valid)):
-            if not 0.0 < share < 1.0:
-                raise ArgumentError(f"--{name} is {share:g}; a share between 0 and 1 is needed.")
-        if self.test + self.valid > 0.9:
-            raise ArgumentError(
-                f"--test {self.test:g} and --valid {self.valid:g} leave less than a tenth of the "
-                "rows to learn from; lower them."
-            )
-        if self.resume and self.overwrite:
-            raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+        check_least(ranges)
+        check_shares(self.test, self.valid, "learn from")
+        check_one(self.resume, self.overwrite)
 
     def identity(self) -> dict:
         """The arguments that decide the result, by the names of their options."""
-        values = {
-            field.name.replace("_", "-"): getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("out", "resume", "overwrite")
-        }
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        return identity(self)

@@ -1,9 +1,10 @@
 """What the commands are asked to do."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -12,6 +13,43 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 class ArgumentError(Exception):
     """An argument cannot be used; the message is one line that names it and says what to do."""
+
+
+def check_least(ranges: Mapping[str, tuple[int | None, int]]) -> None:
+    """Raises `ArgumentError` if an option is below the least that is allowed; None is not given."""
+    for name, (value, least) in ranges.items():
+        if value is not None and value < least:
+            raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+
+
+def check_shares(test: float, valid: float, use: str) -> None:
+    """Raises `ArgumentError` if the shares of rows leave too few for `use`."""
+    for name, share in (("test", test), ("valid", valid)):
+        if not 0.0 < share < 1.0:
+            raise ArgumentError(f"--{name} is {share:g}; a share between 0 and 1 is needed.")
+    if test + valid > 0.9:
+        raise ArgumentError(
+            f"--test {test:g} and --valid {valid:g} leave less than a tenth of the rows to {use}; "
+            "lower them."
+        )
+
+
+def check_one(resume: bool, overwrite: bool) -> None:
+    """Raises `ArgumentError` if both are given."""
+    if resume and overwrite:
+        raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+
+
+def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The arguments that decide the result, by the names of their options: those of the fields,
+    if `names` does not say otherwise."""
+    names = names or {}
+    values = {
+        names.get(field.name, field.name.replace("_", "-")): getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in ("out", "resume", "overwrite")
+    }
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -78,39 +116,21 @@ class Tune:
             "steps-outer": (self.steps_outer, 0),
             "seeds": (self.seeds, 1),
             "seed": (self.seed, 0),
-            "rows": (1 if self.rows is None else self.rows, 1),
+            "rows": (self.rows, 1),
             "knots": (
                 2 if self.knots is None else self.knots,
                 2 if self.schedule == "spline" else 1,
             ),
             "hidden": (min(self.hidden, default=1), 1),
         }
-        for name, (value, least) in ranges.items():
-            if value < least:
-                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
-        for name, share in (("test", self.test), ("valid", self.valid)):
-            if not 0.0 < share < 1.0:
-                raise ArgumentError(f"--{name} is {share:g}; a share between 0 and 1 is needed.")
-        if self.test + self.valid > 0.9:
-            raise ArgumentError(
-                f"--test {self.test:g} and --valid {self.valid:g} leave less than a tenth of the "
-                "rows to train on; lower them."
-            )
-        if self.resume and self.overwrite:
-            raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+        check_least(ranges)
+        check_shares(self.test, self.valid, "train on")
+        check_one(self.resume, self.overwrite)
 
     def identity(self) -> dict:
         """The arguments that decide the result, by the names of their options."""
-        names = {"start": "from", "steps_outer": "steps-outer"}
-        values = {
-            names.get(field.name, field.name): getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("out", "resume", "overwrite")
-        }
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        } | {"from": None if self.start is None else str(self.start)}
+        start = None if self.start is None else str(self.start)
+        return identity(self, {"start": "from"}) | {"from": start}
 
 
 @dataclass(frozen=True)
@@ -167,8 +187,5 @@ class Reproduce:
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
-        for name, value, least in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
-            if value is not None and value < least:
-                raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
-        if self.resume and self.overwrite:
-            raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+        check_least({"seeds": (self.seeds, 1), "seed": (self.seed, 0)})
+        check_one(self.resume, self.overwrite)

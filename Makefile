@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/hindgrad tune digits --out demo --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -17,6 +17,14 @@ def pytest_report_header():
     return f"seed: {SEED} (HINDGRAD_TEST_SEED)"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Each compiled program takes some of the operating system's mappings, of which a process has
+    65,530 at most; beyond, compiling crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(SEED)

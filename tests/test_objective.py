@@ -1,5 +1,7 @@
 """A start, a run and a score together."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -80,9 +82,25 @@ def test_a_module_is_a_start_not_a_function(key):
     assert jnp.isfinite(objective(HYPER))
 
 
-def test_score_must_be_scalar(key):
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (lambda bias: bias, r"score has shape \(10,\)"),
+        (lambda bias: jnp.sum(bias > 0), "score has dtype int32; a float is needed"),
+    ],
+)
+def test_score_must_be_a_scalar_float(score, words):
     objective = hg.Objective(
-        problems.training(OPTIMIZER, 2), init=init, score=lambda p, h, key: p["out"]["b"]
+        problems.training(OPTIMIZER, 2), init=init, score=lambda p, h, key: score(p["out"]["b"])
     )
-    with pytest.raises(ValueError, match=r"score has shape \(10,\)"):
+    with pytest.raises(ValueError, match=words):
         objective(HYPER)
+
+
+def test_a_score_may_be_a_number():
+    constant: Any = lambda params, hyper, key: 0.5
+    objective = hg.Objective(problems.training(OPTIMIZER, 2), init=init, score=constant)
+    for adjoint in (hg.Stored(), hg.PersistentEvolution(2, window=2, spread=0.1)):
+        value, gradient = jax.value_and_grad(lambda h, a=adjoint: objective(h, adjoint=a))(HYPER)
+        assert value == 0.5
+        assert not any(gradient.values())

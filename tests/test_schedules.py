@@ -21,7 +21,7 @@ def test_equal_windows(windows, steps):
     """Step t lies in window ⌊t · windows ÷ steps⌋; beyond the end, the last value stays."""
     values = jnp.arange(windows, dtype=jnp.float32)
     got = all_steps(Piecewise(windows, steps, Real()), values, steps + 5)
-    wanted = [min(t * windows // steps, windows - 1) for t in range(steps + 5)]
+    wanted = [min(t, steps - 1) * windows // steps for t in range(steps + 5)]
     np.testing.assert_array_equal(got, wanted)
     counts = np.bincount(np.asarray(wanted[:steps]), minlength=windows)
     assert counts.max() - counts.min() <= 1
@@ -33,7 +33,7 @@ def test_windows_of_long_runs():
     assert Piecewise(50_000, 100_000, Real())(values, jnp.int32(99_999)) == 49_999
 
 
-@pytest.mark.parametrize(("knots", "steps"), [(2, 5), (4, 50), (9, 17), (6, 6), (7, 3)])
+@pytest.mark.parametrize(("knots", "steps"), [(2, 5), (4, 50), (9, 17), (6, 6), (7, 3), (3, 1)])
 def test_lines_and_splines(x64, knots, steps):
     """Against NumPy's interpolation and SciPy's natural spline; beyond the end the value stays."""
     numbers = np.random.default_rng(knots).normal(size=knots)
@@ -110,6 +110,15 @@ def test_float32_stays():
             assert kind(3, 10)(numbers, jnp.int64(4)).dtype == jnp.float32
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers(kind):
+    """At the knots they are floats; for the settings, NumPy's are as good as Python's."""
+    schedule = kind(np.int64(2), np.int32(5), Between(np.float32(0), np.float64(4)))
+    assert schedule == kind(2, 5, Between(0, 4))
+    got, wanted = (schedule(jnp.array([3, 1], dtype), 1) for dtype in (jnp.int32, jnp.float32))
+    assert got == wanted
+
+
 def test_a_run_through_every_adjoint():
     """A rate for each layer by a spline, a decay by lines: `Reversible` has room for all decays."""
     rate, decay = Spline(3, 12), Linear(2, 12, Between(0.5, 0.99))
@@ -141,7 +150,9 @@ def test_a_run_through_every_adjoint():
         (lambda: Linear(2, 5, Between()).init(1.0), r"value 1 is not within .* Between\(\)"),
         (lambda: Linear(2, 3).fit(jnp.array([1.0, 0.5, 0.0])), r"value 0 is not within"),
         (lambda: Linear(2, 5).fit(0.1), r"shape \(\); a row for each of the 5 steps"),
-        (lambda: Between(0.9, 0.5), "the first must be the lower"),
+        (lambda: Between(0.9, 0.5), r"Between\(0.9, 0.5\): two finite bounds"),
+        (lambda: Between(0, float("inf")), r"Between\(0.0, inf\): two finite bounds"),
+        (lambda: Linear(3, 5)(jnp.zeros(3), jnp.arange(3)), r"steps of shape \(3,\); .* values"),
         (lambda: Linear(3, 5)(jnp.zeros(2), 0), r"3 knots was given numbers of shape \(2,\)"),
     ],
 )

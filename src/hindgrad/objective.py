@@ -1,7 +1,6 @@
 """A start, a run and a score put together: what tuning lowers."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -52,7 +51,7 @@ class Objective(eqx.Module):
         - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
         - `steps`: how many steps to train, if not the training's own number.
         """
-        if key is None or isinstance(key, Integral):
+        if key is None or isinstance(key, int):
             key = jax.random.key(key or 0)
         return _score(self, trees.as_hyper(hyper), key, adjoint, steps)
 
@@ -133,7 +132,9 @@ class _Scored(ScoredRun):
             raise ValueError(f"The score has shape {jnp.shape(value)}; a scalar is needed.")
         value = jnp.asarray(value)
         if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise ValueError(f"The score is of type {value.dtype}; a float is needed.")
+            raise ValueError(
+                f"The score has dtype {value.dtype}; a float is needed: .astype(float)."
+            )
         return value
 
 

@@ -56,18 +56,25 @@ class Between(Range):
     """Numbers between two bounds, which are reached by rounding only: `low + (high − low)
     sigmoid(free)`. For decays; `Reversible(min_decay=low)` then always has room."""
 
-    low: float = eqx.field(default=0.0, static=True)
-    high: float = eqx.field(default=1.0, static=True)
+    low: float = eqx.field(default=0.0, static=True, converter=float)
+    high: float = eqx.field(default=1.0, static=True, converter=float)
 
     def __check_init__(self):
-        if not self.low < self.high:
-            raise ValueError(f"Between({self.low}, {self.high}): the first must be the lower.")
+        if not -np.inf < self.low < self.high < np.inf:
+            raise ValueError(
+                f"Between({self.low}, {self.high}): two finite bounds are needed, the lower first."
+            )
 
     def value(self, free):
         return self.low + (self.high - self.low) * jax.nn.sigmoid(free)
 
     def free(self, value):
         return jnp.log((value - self.low) / (self.high - value))
+
+
+def _as_int(number):
+    """NumPy's whole numbers as Python's."""
+    return int(number) if isinstance(number, Integral) else number
 
 
 class Schedule(eqx.Module):
@@ -88,7 +95,7 @@ class Schedule(eqx.Module):
 
     @abc.abstractmethod
     def at(self, free: Float[Array, "knots *shape"], t: Int[Array, ""]) -> Float[Array, "*shape"]:
-        """The free number at step `t`, of those at the knots."""
+        """The free number at step `t` (0 … steps − 1), of those at the knots."""
 
     def init(self, value: PyTree) -> PyTree:
         """The numbers of a schedule that stays at `value`: a float or an array, or a pytree of
@@ -136,20 +143,31 @@ class Schedule(eqx.Module):
         """The values at all steps, in arrays with a row for each: to look at."""
         return jax.vmap(self, in_axes=(None, 0))(numbers, jnp.arange(self.steps))
 
-    def __call__(self, numbers: PyTree, t: Int[Array, ""] | int) -> PyTree:
+    def __call__(self, numbers: PyTree, t: Int[Array, "..."] | int) -> PyTree:
         """The value at step `t`, in the structure that was given to `init`.
 
-        Raises `ValueError` if an array of `numbers` has not a row for each knot.
+        Raises `ValueError` if an array of `numbers` has not a row for each knot, or `t` is not one
+        step.
         """
+
+        t = jnp.asarray(t)
+        if t.shape:
+            raise ValueError(
+                f"A {type(self).__name__} schedule was asked for steps of shape {t.shape}; it "
+                "takes one step. values(numbers) gives all of them."
+            )
+        t = jnp.clip(t, 0, self.steps - 1)
 
         def value(leaf):
             leaf = jnp.asarray(leaf)
+            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                leaf = leaf.astype(float)
             if leaf.shape[:1] != (self.knots,):
                 raise ValueError(
                     f"A {type(self).__name__} schedule of {self.knots} knots was given numbers of "
                     f"shape {leaf.shape}; init(value) makes them, with a row for each knot."
                 )
-            return self.range.value(self.at(leaf, jnp.asarray(t)))
+            return self.range.value(self.at(leaf, t))
 
         return jax.tree.map(value, numbers)
 
@@ -171,8 +189,8 @@ class Piecewise(Schedule):
     [3.0, 3.0, 3.0, 1.0, 1.0]
     """
 
-    knots: int = eqx.field(static=True)
-    steps: int = eqx.field(static=True)
+    knots: int = eqx.field(static=True, converter=_as_int)
+    steps: int = eqx.field(static=True, converter=_as_int)
     range: Range = Positive()
 
     def __check_init__(self):
@@ -192,8 +210,8 @@ class Linear(Schedule):
     [3.0, 2.5, 2.0, 1.5, 1.0]
     """
 
-    knots: int = eqx.field(static=True)
-    steps: int = eqx.field(static=True)
+    knots: int = eqx.field(static=True, converter=_as_int)
+    steps: int = eqx.field(static=True, converter=_as_int)
     range: Range = Positive()
 
     def __check_init__(self):
@@ -207,8 +225,8 @@ class Spline(Schedule):
     """A natural cubic spline, in the free scale, through the knots, which are placed like those
     of `Linear`: smooth, with continuous second derivatives (de Boor 1978, chapter IX)."""
 
-    knots: int = eqx.field(static=True)
-    steps: int = eqx.field(static=True)
+    knots: int = eqx.field(static=True, converter=_as_int)
+    steps: int = eqx.field(static=True, converter=_as_int)
     range: Range = Positive()
 
     def __check_init__(self):
@@ -221,8 +239,7 @@ class Spline(Schedule):
 
 def _place(schedule: Schedule, t: Int[Array, ""]) -> Float[Array, ""]:
     """Where step `t` lies, counted in knots."""
-    last = max(schedule.steps - 1, 1)
-    return jnp.clip(t, 0, last) * ((schedule.knots - 1) / last)
+    return t * ((schedule.knots - 1) / max(schedule.steps - 1, 1))
 
 
 def _mean(weights: Float[Array, " knots"], free: Float[Array, "knots *shape"]):
@@ -250,7 +267,7 @@ def _natural(knots: int) -> Float[np.ndarray, "bumps knots"]:
 def _check(schedule: Schedule, least: int) -> None:
     name = type(schedule).__name__
     for what, value, low in (("knots", schedule.knots, least), ("steps", schedule.steps, 1)):
-        if not isinstance(value, Integral) or value < low:
+        if not isinstance(value, int) or value < low:
             raise ValueError(f"{name}({what}={value!r}): a whole number from {low} on is needed.")
     if not isinstance(schedule.range, Range):
         raise TypeError(f"{name}(range={schedule.range!r}): a range is needed, such as Positive().")

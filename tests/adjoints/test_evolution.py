@@ -1,5 +1,7 @@
 """`Evolution`: against smoothed objectives in closed form, and what it refuses."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,12 @@ def test_a_cliff_becomes_a_slope():
     wanted = {"a": density("a"), "b": jnp.array([2.0, 3.0]) * density("b")}
     assert_mean(many(of_hyper(step), hyper, make), wanted)
     assert of_hyper(step)(hyper, adjoint=make(KEYS[0])) == step(hyper)
+
+
+def test_a_complex_number():
+    score = lambda h: h.real - 3 * h.imag
+    found = many(of_hyper(score), jnp.complex64(1), lambda key: hg.Evolution(9, spread=1, key=key))
+    assert_mean(found, jax.grad(score)(jnp.complex64(1)))
 
 
 def test_members_that_diverge_count_as_the_worst():
@@ -173,6 +181,8 @@ def test_tuning_draws_fresh_perturbations():
         wanted = gradient(objective(), HYPER, pairs=2, spread=0.1, count=jnp.float32(i))
         np.testing.assert_allclose(found, optax.tree.norm(wanted), rtol=1e-4)
     assert {record.value for record in result.history} == {float(objective()(HYPER))}
+    assert result.diagnosis is None
+    assert result.message == "Took the best iterate of 3 steps."
 
 
 # What it refuses.
@@ -207,8 +217,9 @@ def test_other_derivatives_are_refused(adjoint):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pairs": 0, "spread": 0.1}, r"Evolution\(pairs=0\): at least 1"),
-        ({"block": 0, "spread": 0.1}, r"Evolution\(block=0\): at least 1"),
+        ({"pairs": 0, "spread": 0.1}, r"Evolution\(pairs=0\): a whole number, at least 1"),
+        ({"block": 0, "spread": 0.1}, r"Evolution\(block=0\): a whole number, at least 1"),
+        ({"spread": "0.1"}, "spread='0.1' is no standard deviation"),
         ({"spread": 0.0}, "spread=0.0 is no standard deviation"),
         ({"spread": {"rate": [0.1, -1]}}, "spread=-1 is no standard deviation"),
         ({"spread": float("nan")}, "spread=nan is no standard deviation"),
@@ -217,6 +228,13 @@ def test_other_derivatives_are_refused(adjoint):
 def test_misuse(options, words):
     with pytest.raises(ValueError, match=words):
         hg.Evolution(**options)
+
+
+@pytest.mark.parametrize("value", [2.5, True, None, "8"])
+def test_a_count_that_is_no_whole_number(value):
+    """Where arguments are not type-checked."""
+    with pytest.raises(ValueError, match=f"pairs={value!r}.: a whole number"):
+        pairs.check_counts(SimpleNamespace(pairs=value), "pairs")
 
 
 def test_a_spread_that_does_not_fit():

@@ -148,6 +148,16 @@ def test_tuning_takes_a_window_a_step_and_a_draw_a_pass(monkeypatch):
     np.testing.assert_allclose(values, [draws[i] for i in (0, 1, 1, 1, 4, 4)], rtol=1e-6)
 
 
+def test_the_answer_is_that_of_a_plain_run():
+    """The values of the steps are not: they come from perturbed members."""
+    objective = influence()
+    result = hg.tune(
+        objective, HYPER, optax.sgd(0.01), steps=4, adjoint=adjoint(pairs=1), progress=False
+    )
+    np.testing.assert_allclose(result.value, objective(result.hyper), rtol=1e-6)
+    assert result.value != min(record.value for record in result.history)
+
+
 def test_an_interrupted_tuning_ends_with_the_same_result(tmp_path, monkeypatch):
     """To the bit, with an optimizer that counts its steps."""
     objective = influence(training(hg.from_optax(lambda hyper: optax.adam(0.3))))
@@ -170,6 +180,7 @@ def test_an_interrupted_tuning_ends_with_the_same_result(tmp_path, monkeypatch):
     assert len({record.norm for record in whole.history}) == 8
     assert resumed.history == whole.history
     assert resumed.hyper == whole.hyper
+    assert whole.diagnosis is None
 
 
 def test_a_second_call_compiles_nothing():
@@ -184,5 +195,5 @@ def test_a_second_call_compiles_nothing():
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match=r"PersistentEvolution\(window=0\): at least 1"):
+    with pytest.raises(ValueError, match=r"PersistentEvolution\(window=0\): a whole number"):
         adjoint(window=0)

@@ -100,6 +100,21 @@ def test_growth_is_that_of_the_tangent_equation(x64):
     assert found.value == pytest.approx(np.sum(theta(rate, 30) ** 2))
 
 
+def test_growth_of_parameters_of_another_precision(x64):
+    """NumPy's at that."""
+    objective = quadratic(jnp.ones(2, jnp.float32), steps=3)
+    objective = hg.Objective(
+        objective.training, init=np.ones(2, np.float32), score=lambda p, h, key: jnp.sum(p)
+    )
+    found = course(objective, {"rate": jnp.asarray(0.5)}, jax.random.key(0))
+    assert found.params.dtype == jnp.float32
+    np.testing.assert_allclose(found.params, np.full(2, 0.125))
+    slopes = [t * 0.5**t for t in (1, 2, 3)]
+    np.testing.assert_allclose(
+        found.growth, np.log(slopes) - np.log([0.5, 0.75, 0.875]), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_growth_does_not_overflow():
     """A chaotic map that stays where it is, while changes grow beyond any float."""
     training = hg.Training(
@@ -175,10 +190,23 @@ def test_a_run_that_diverges_is_told():
     assert not found.ok
 
 
+def test_a_direction_of_whole_numbers_beside_what_is_not_tuned():
+    line = lambda h: 3.0 * h["a"][0] * h["n"]
+    found = hg.diagnose(line, {"a": jnp.ones(1), "n": 2}, along={"a": 1, "n": None}, reach=0.1)
+    assert found.foresight.foretold == pytest.approx(0.05 * 6)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"reach": 1.0}, "along="), ({"along": {"b": 1.0}}, "structure")],
-    ids=["no direction", "another structure"],
+    [
+        ({"reach": 1.0}, "along="),
+        ({"along": {"b": 1.0}}, "structure"),
+        ({"along": {"a": jnp.ones(2)}}, "shapes"),
+        ({"along": {"a": 0.0}}, "not all of them 0"),
+        ({"along": {"a": 1.0}, "reach": -1.0}, r"reach=-1.0\): a finite number above 0"),
+        ({"step": 0.0}, r"step=0.0\): a finite number above 0"),
+    ],
+    ids=["no direction", "another structure", "another shape", "none", "backwards", "no step"],
 )
 def test_refused(options, words):
     with pytest.raises(ValueError, match=words):

@@ -261,6 +261,21 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path):
         quiet(bowl, {"a": jnp.ones(3), "b": 1.0}, optax.sgd(0.1), steps=3, checkpoint=tmp_path)
 
 
+def test_a_checkpoint_by_another_adjoint_is_refused(tmp_path):
+    """What an adjoint hands on fits no other one."""
+    run = hg.Training(
+        lambda w, h, _: h * w**2, optimizer=hg.Momentum(0.1, 0.0), batches=lambda t: None, steps=2
+    )
+    objective = hg.Objective(run, init=jnp.array(1.0), score=lambda w, *_: w**2)
+    tune = lambda adjoint: quiet(
+        objective, 1.0, optax.sgd(0.1), steps=1, adjoint=adjoint, checkpoint=tmp_path
+    )
+    tune(hg.Evolution(1, spread=0.1))
+    tune(hg.Evolution(1, spread=0.1))
+    with pytest.raises(ValueError, match="another `adjoint`"):
+        tune(hg.Evolution(1, spread=0.2))
+
+
 def test_shows_progress(capsys):
     hg.tune(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
     assert "3/3" in capsys.readouterr().out

@@ -1,7 +1,6 @@
 """Antithetic pairs: members on either side of the hyperparameters, and what their scores tell."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +16,7 @@ from hindgrad.optimizers import base as coefficients
 
 def as_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
     """A key, from a seed too."""
-    return jax.random.key(key) if isinstance(key, Integral) else key
+    return jax.random.key(key) if isinstance(key, int) else key
 
 
 def as_spread(spread: PyTree) -> PyTree:
@@ -28,8 +27,8 @@ def as_spread(spread: PyTree) -> PyTree:
     for leaf in jax.tree.leaves(spread):
         if not isinstance(leaf, Tracer) and not _is_positive(np.asarray(leaf)):
             raise ValueError(
-                f"spread={leaf} is no standard deviation: a number above 0 is needed, such as 0.1 "
-                "for logarithms of rates."
+                f"spread={leaf!r} is no standard deviation: a number above 0 is needed, such as "
+                "0.1 for logarithms of rates."
             )
     return jax.tree.map(lambda x: trees.as_hyper(float(x) if isinstance(x, int) else x), spread)
 
@@ -48,10 +47,15 @@ def check_counts(adjoint: Any, *names: str) -> None:
 
 
 def directions(key: PRNGKeyArray, pairs: int, moving: PyTree) -> PyTree:
-    """Standard normal directions for every pair, which is the leading axis."""
+    """Standard normal directions for every pair, which is the leading axis; both parts of a complex
+    number are standard normal."""
     leaves, structure = jax.tree.flatten(moving)
     keys = jax.random.split(key, max(1, len(leaves)))
-    draw = lambda key, x: jax.random.normal(key, (pairs, *x.shape), x.dtype)
+
+    def draw(key, x):
+        direction = jax.random.normal(key, (pairs, *x.shape), x.dtype)
+        return direction * 2**0.5 if jnp.iscomplexobj(x) else direction
+
     return jax.tree.unflatten(structure, map(draw, keys, leaves))
 
 
@@ -72,7 +76,9 @@ def slope(spread: PyTree, along: PyTree, scores: Float[Array, " members"]) -> Py
 
     def mean(width, direction):
         weights = half.astype(direction.dtype) / half.size
-        return jnp.tensordot(weights, direction, 1) / jnp.broadcast_to(width, direction.shape[1:])
+        return jnp.tensordot(weights, direction.conj(), 1) / jnp.broadcast_to(
+            width, direction.shape[1:]
+        )
 
     return jax.tree.map(mean, spread, along)
 

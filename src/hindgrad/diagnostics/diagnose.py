@@ -93,20 +93,29 @@ def diagnose(
       of which only the third witness can tell.
     - `hyper`: where to look.
     - `key`: the run's randomness, the same throughout.
-    - `along`: the direction of the step, a pytree like the floats of `hyper`; against the
-      hypergradient, scaled so that its largest element is 1, unless given.
-    - `step`: how far along it a tuner would go.
+    - `along`: the direction of the step, a pytree like `hyper` with a number (or an array) in place
+      of each float, and anything in place of other leaves; against the hypergradient, scaled so
+      that its largest element is 1, unless given.
+    - `step`: how far along it a tuner would go (above 0).
     - `reach`: looks for the edge too: the farthest place along `along` up to which the
       hypergradient is meaningful, between 0 and `reach`. Up to about 20 times the cost.
     - `adjoint`: how the hypergradient is computed, for an `Objective`.
 
-    Raises `ValueError` if there is nothing to change, or `reach` comes without `along`.
+    Raises `ValueError` if there is nothing to change, if `step` or `reach` is not above 0, or if
+    `along` does not fit, is zero, or is missing beside `reach`.
     """
     tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
     if not jax.tree.leaves(tuned):
         raise ValueError("diagnose was given hyperparameters without a float among them.")
+    if not 0 < step < math.inf:
+        raise ValueError(f"diagnose(step={step}): a finite number above 0 is needed.")
     if reach is not None and along is None:
         raise ValueError(f"diagnose(reach={reach}): give the direction to look along, along=….")
+    if reach is not None and not 0 < reach < math.inf:
+        raise ValueError(
+            f"diagnose(reach={reach}): a finite number above 0 is needed. To look the other way, "
+            "turn `along` round."
+        )
     key = jax.random.key(key) if isinstance(key, int) else key
     options = {} if adjoint is None else {"adjoint": reporting(adjoint, jnp.zeros(3))}
     gradient = lambda tuned: _gradient(tuned, fixed, objective, key, options)
@@ -196,8 +205,8 @@ def _reasons(found: Diagnosis) -> list[str]:
     if found.growth is not None:
         total, exponent = found.growth.total, found.growth.exponent
         lines.append(
-            f"  growth {_factor(total)}: above 1, small changes are magnified along the run "
-            f"({exponent:+.3g} nats per step)"
+            f"  growth {_factor(total)} (small changes are magnified if above 1; "
+            f"{exponent:+.3g} nats per step)"
         )
         lines.append(
             f"  metasmoothness {found.metasmoothness:.2f}: 1 is smooth, below {ROUGH:g} is rough"
@@ -221,11 +230,11 @@ def _edge_words(edge, tuned, direction, reach):
     if edge is None:
         return f"No edge: the hypergradient is meaningful up to {reach:g} along the direction."
     moving = [
-        (jax.tree_util.keystr(path, simple=True, separator="."), float(x) + edge * float(d))
+        (jax.tree_util.keystr(path, simple=True, separator="."), x.item() + edge * d.item())
         for (path, x), d in zip(
             jax.tree.leaves_with_path(tuned), jax.tree.leaves(direction), strict=True
         )
-        if x.size == 1 and float(d) != 0
+        if x.size == 1 and d.item() != 0
     ]
     everything = sum(bool(jnp.any(d != 0)) for d in jax.tree.leaves(direction))
     place = f"{edge:.3g} along the direction"
@@ -248,14 +257,21 @@ def _downhill(gradient: PyTree) -> PyTree:
 
 
 def _direction(along: PyTree, tuned: PyTree) -> PyTree:
-    """`along` with the shapes and dtypes of the hyperparameters."""
-    along = eqx.filter(trees.as_hyper(along), eqx.is_inexact_array)
-    if jax.tree.structure(along) != jax.tree.structure(tuned):
+    """`along` with the shapes and dtypes of the hyperparameters' floats."""
+
+    def fit(x, d):
+        return None if x is None else jnp.broadcast_to(jnp.asarray(d, x.dtype), x.shape)
+
+    try:
+        direction = jax.tree.map(fit, tuned, along, is_leaf=lambda x: x is None)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"diagnose(along=…) has the structure {jax.tree.structure(along)}; a pytree like the "
-            f"floats of hyper is needed, {jax.tree.structure(tuned)}."
-        )
-    return jax.tree.map(lambda d, x: jnp.broadcast_to(d, x.shape).astype(x.dtype), along, tuned)
+            "diagnose(along=…) has not the structure or shapes of hyper. Give a number (or "
+            "an array of its shape) for each float of hyper, and anything for its other leaves."
+        ) from error
+    if not trees.finite(direction) or not any(map(jnp.any, jax.tree.leaves(direction))):
+        raise ValueError("diagnose(along=…): finite numbers are needed, not all of them 0.")
+    return direction
 
 
 @eqx.filter_jit

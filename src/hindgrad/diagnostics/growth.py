@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hindgrad import trees
 from hindgrad.adjoints.base import Adjoint
 from hindgrad.objective import Objective
 
@@ -45,6 +46,7 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
     scaled to length 1 at every step, so that nothing overflows; the memory is that of two states.
     """
     training, params = objective._start(hyper, key)
+    params = trees.as_hyper(params)
     memory = training.optimizer.init(
         eqx.filter(params, eqx.is_inexact_array),
         training.optimizer.coefficients(hyper, jnp.int32(0)),
@@ -60,10 +62,11 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
         state, tangent, log_size, path = carry
         after, moved = eqx.filter_jvp(lambda s: step(s, t), (state,), (tangent,))
         stride = jax.tree.map(jnp.subtract, *map(_floats, (after[0], state[0])))
-        longer = jax.tree.map(lambda z, d: z + d * jnp.exp(-log_size), moved[0], stride)
+        shrunk = jnp.exp(-log_size)
+        longer = jax.tree.map(lambda z, d: z + d * shrunk.astype(d.dtype), moved[0], stride)
         length = optax.tree.norm(longer)
         unit = jnp.where(length > 0, length, 1)
-        tangent = jax.tree.map(lambda z: z / unit, (longer, moved[1]))
+        tangent = jax.tree.map(lambda z: z / unit.astype(z.dtype), (longer, moved[1]))
         log_size, path = log_size + jnp.log(unit), path + optax.tree.norm(stride)
         growth = jnp.where(path == 0, 0, log_size - jnp.log(path))
         return (after, tangent, log_size, path), growth

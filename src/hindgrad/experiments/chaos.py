@@ -239,6 +239,7 @@ def above_the_edge(settings: Settings, seed: int, arm: str) -> dict[str, Any]:
         choose=score,
         patience=None,
         progress=False,
+        diagnose=False,
     )
     return {
         "cost": settings.costs()[arm],

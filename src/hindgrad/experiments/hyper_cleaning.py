@@ -205,6 +205,7 @@ def tune(settings: Settings, drawn: Draw, watch: Watch) -> dict[str, Any]:
         patience=None,
         checkpoint=watch.folder / "tuning",
         progress=False,
+        diagnose=False,
     )
     jax.effects_barrier()
     return {

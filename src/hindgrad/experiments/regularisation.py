@@ -201,6 +201,7 @@ def tune(model: Model, drawn: Split, way: Way) -> tuple[PyTree, dict[str, Any]]:
         adjoint=hg.Reversible(),
         patience=None,
         progress=False,
+        diagnose=False,
     )
     return result.hyper, {
         "count": sum(log_l2.size for log_l2 in jax.tree.leaves(result.hyper)),

@@ -149,6 +149,7 @@ def by_training_loss(
         average=1 / settings.steps_outer,  # of the last iterate alone
         patience=None,
         progress=False,
+        diagnose=False,
     )
     keys = keys_from(key, JUDGING, settings.judged)
     return {
@@ -213,6 +214,7 @@ def tune_fixed(settings: Settings, objective: hg.Objective, start: PyTree, key: 
         steps=settings.steps_outer,
         patience=None,
         progress=False,
+        diagnose=False,
     )
 
 
@@ -227,6 +229,7 @@ def tune_fresh(settings: Settings, objective: hg.Objective, start: PyTree, key: 
         adjoint=ADJOINT,
         patience=None,
         progress=False,
+        diagnose=False,
     )
 
 

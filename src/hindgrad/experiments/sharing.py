@@ -245,6 +245,7 @@ def learn(settings: Settings, drawn: Draw, seed: int, folder: Any, watch: Watch)
         patience=None,
         checkpoint=folder,
         progress=False,
+        diagnose=False,
     )
     jax.effects_barrier()
     return {

@@ -271,6 +271,7 @@ class Problem:
             adjoint=hg.Stored(),
             patience=None,
             progress=False,
+            diagnose=False,
         )
         key = jax.random.key(0)
         w = tuned.run(result.hyper, key).params

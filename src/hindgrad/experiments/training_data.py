@@ -158,6 +158,7 @@ def _tuned(run: hg.Objective, hyper: Hyper, optimizer: Any, **options: Any) -> d
         adjoint=hg.Reversible(),
         patience=None,
         progress=False,
+        diagnose=False,
         **options,
     )
     return {

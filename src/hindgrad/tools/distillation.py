@@ -184,6 +184,7 @@ def learn(
         patience=None,
         checkpoint=checkpoint,
         progress=progress,
+        diagnose=False,
     )
     return Learned(result.hyper, [record.value for record in result.history], result.message)
 

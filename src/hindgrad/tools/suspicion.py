@@ -163,6 +163,7 @@ def learn(
         patience=None,
         checkpoint=checkpoint,
         progress=progress,
+        diagnose=False,
     )
     return np.asarray(result.hyper["weights"])
 

@@ -13,10 +13,9 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.failure import reporting
 from hindgrad.diagnostics.diagnose import Diagnosis, examine, in_one_line
-from hindgrad.objective import Objective
 from hindgrad.tuning.constraints import projection
+from hindgrad.tuning.evaluation import Evaluated, value_and_hypergradient, value_of
 from hindgrad.tuning.progress import Bar, show_record
 from hindgrad.tuning.state import Point, Record, State, Status, Store
 
@@ -47,9 +46,9 @@ class TuneResult(NamedTuple):
     message: str
     """In words: where the answer comes from, what was undone, why tuning ended; in its last line,
     whether the hypergradient is meaningful at the answer."""
-    diagnosis: Diagnosis | None
+    diagnosis: Diagnosis | None = None
     """That of the step that the optimizer would begin with at the answer (see `diagnose`); None
-    if it could not be made."""
+    if it could not be made, and with `Evolution` or `PersistentEvolution`."""
 
 
 def tune(
@@ -66,6 +65,7 @@ def tune(
     patience: int | None = 20,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    diagnose: bool = True,
 ) -> TuneResult:
     """Lowers an objective by its hypergradient, and returns the best hyperparameters seen.
 
@@ -105,6 +105,7 @@ def tune(
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
       with the same result to the bit.
     - `progress`: whether to show a progress line.
+    - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.
 
     Raises `ValueError` if the start has no finite value or hypergradient, or if `checkpoint`
     holds another call's state.
@@ -121,7 +122,7 @@ def tune(
     project = eqx.filter_jit(projection(project))
     key = jax.random.key(key) if isinstance(key, int) else key
     start = project(trees.as_hyper(hyper))
-    objective = _Evaluated(objective, adjoint)
+    objective = Evaluated(objective, adjoint)
     loop = _Loop(objective, optimizer, project, start, steps, key, average)
     store = Store(checkpoint, loop.call())
     state = store.restore(loop.begin(), loop.point())
@@ -134,7 +135,8 @@ def tune(
             show_record(bar, state.history[-1], state.best_value)
     store.save(state, now=True)
     store.close()
-    return _conclude(loop, state, choose, steps)
+    result = _conclude(loop, state, choose, steps)
+    return _with_diagnosis(loop, state, result) if diagnose else result
 
 
 class _Loop:
@@ -156,6 +158,7 @@ class _Loop:
             "steps": self.steps,
             "key": key,
             "average": self.average,
+            "adjoint": eqx.tree_pformat(self.objective.adjoint, short_arrays=False),
             "hyper": [structure, leaves],
         }
 
@@ -171,7 +174,9 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        found = _evaluate(self.objective, state.hyper, self.fixed, self.draw(step), state.handed)
+        found = value_and_hypergradient(
+            self.objective, state.hyper, self.fixed, self.draw(step), state.handed
+        )
         grads, value, norm = found.grads, float(found.value), float(found.norm)
         recent = _recent(state.history)
         status = _judge(value, norm, recent, state.refuge_values)
@@ -238,66 +243,9 @@ class _Loop:
     def score(self, hyper: PyTree) -> float:
         """The default score for choosing the answer."""
         if self.key is None:
-            return float(_value(self.objective, hyper, self.fixed, None))
+            return float(value_of(self.objective, hyper, self.fixed, None))
         draws = [self.draw(self.steps + i) for i in range(HELD_OUT_DRAWS)]
-        return float(np.mean([_value(self.objective, hyper, self.fixed, k) for k in draws]))
-
-
-class _Evaluated(eqx.Module):
-    """An objective, with the adjoint to differentiate it by."""
-
-    objective: Callable[..., Any]
-    adjoint: Adjoint | None
-
-    def __call__(self, hyper, key, status, handed):
-        args = () if key is None else (key,)
-        if self.adjoint is None:
-            return self.objective(hyper, *args)
-        adjoint = reporting(self.adjoint.guessing(handed), status)
-        return self._objective(hyper, *args, adjoint=adjoint)
-
-    @property
-    def _objective(self) -> Objective:
-        if not isinstance(self.objective, Objective):
-            raise TypeError(
-                "tune(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."
-            )
-        return self.objective
-
-    def first_guess(self, hyper, key):
-        """What the adjoint hands on, to begin with."""
-        if self.adjoint is None:
-            return None
-        key = jax.random.key(0) if key is None else key
-        return self._objective.first_guess(hyper, key, self.adjoint)
-
-    def describe(self, status) -> str:
-        """Why an adjoint failed."""
-        return "" if self.adjoint is None else self.adjoint.describe(status)
-
-
-class _Found(NamedTuple):
-    value: Any
-    grads: PyTree
-    norm: Any
-    status: Any
-    handed: PyTree
-
-
-def _call(objective, hyper, fixed, key, status, handed):
-    return objective(eqx.combine(hyper, fixed), key, status, handed)
-
-
-@eqx.filter_jit
-def _value(objective, hyper, fixed, key):
-    return _call(objective, hyper, fixed, key, jnp.zeros(3), None)
-
-
-@eqx.filter_jit
-def _evaluate(objective, hyper, fixed, key, handed):
-    value = lambda inputs: _call(objective, inputs[0], fixed, key, *inputs[1:])
-    value, (grads, status, handed) = eqx.filter_value_and_grad(value)((hyper, jnp.zeros(3), handed))
-    return _Found(value, grads, optax.tree.norm(grads), status, handed)
+        return float(np.mean([value_of(self.objective, hyper, self.fixed, k) for k in draws]))
 
 
 @eqx.filter_jit
@@ -348,7 +296,7 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
     if loop.key is not None and state.summed:
         mean = jax.tree.map(lambda total: total / state.summed, state.total)
         candidates[f"the average of the last {state.summed} iterates"] = mean
-    if choose is None and loop.key is None:
+    if choose is None and loop.key is None and not loop.objective.is_smoothed:
         name, value = "the best iterate", state.best_value
     else:
         score = loop.score if choose is None else lambda h: float(choose(loop.whole(h)))
@@ -368,17 +316,25 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
         message += " It ended there: no smaller step helped."
     elif len(state.history) < steps:
         message += " It ended early, on a plateau."
-    diagnosis = _diagnosed(loop, state, candidates[name])
-    if diagnosis is not None:
-        message += f"\nAt the answer: {in_one_line(diagnosis)}"
-    return TuneResult(loop.whole(candidates[name]), value, state.history, message, diagnosis)
+    return TuneResult(loop.whole(candidates[name]), value, state.history, message)
+
+
+def _with_diagnosis(loop, state, result) -> TuneResult:
+    diagnosis = _diagnosed(loop, state, eqx.filter(result.hyper, eqx.is_inexact_array))
+    if diagnosis is None:
+        return result
+    message = f"{result.message}\nAt the answer: {in_one_line(diagnosis)}"
+    return result._replace(message=message, diagnosis=diagnosis)
 
 
 def _diagnosed(loop: _Loop, state: State, hyper: PyTree) -> Diagnosis | None:
     """The diagnosis of the optimizer's first step from the answer, by the programs that tuning
-    has compiled and one more."""
+    has compiled and one more. None with a smoothed gradient: where training is chaotic, that is
+    the remedy, and a noisy estimate foretells no single step."""
+    if loop.objective.is_smoothed:
+        return None
     key = loop.draw(loop.steps)
-    evaluate = lambda at: _evaluate(loop.objective, at, loop.fixed, key, state.handed)
+    evaluate = lambda at: value_and_hypergradient(loop.objective, at, loop.fixed, key, state.handed)
     try:
         grads = evaluate(hyper).grads
         updates, memory = _update(loop.optimizer, grads, loop.optimizer.init(hyper), hyper)

@@ -182,7 +182,7 @@ def test_tuning_draws_fresh_perturbations():
         np.testing.assert_allclose(found, optax.tree.norm(wanted), rtol=1e-4)
     assert {record.value for record in result.history} == {float(objective()(HYPER))}
     assert result.diagnosis is None
-    assert result.message == "Took the best iterate of 3 steps."
+    assert result.message == "Took the start of 3 steps."
 
 
 # What it refuses.

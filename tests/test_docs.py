@@ -29,7 +29,8 @@ def runnable(page):
     """(code, line, what it prints or None if the page does not say) of each block to be run."""
     found = list(fences(page))
     for (language, info, code, line), after in zip(found, [*found, None][1:], strict=True):
-        if language == "python" and info != "no-run":
+        assert not info, f"{name(page)}, line {line}: the site does not know the fence '{info}'."
+        if language == "python":
             yield code, line, after[2] if after and after[0] == "text" else None
 
 

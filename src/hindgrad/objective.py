@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.base import ScoredRun
+from hindgrad.adjoints.base import OneStep, ScoredRun
 from hindgrad.training import Training, as_adjoint
 
 
@@ -60,11 +60,9 @@ class Objective(eqx.Module):
         training, params = self._start(hyper, key)
         return training(params, hyper, **options)
 
-    def first_guess(self, hyper: PyTree, key: PRNGKeyArray, adjoint: Adjoint) -> PyTree:
-        """What the adjoint hands on from one hypergradient to the next, to begin with."""
-        return adjoint.first_guess(
-            _Scored(objective=self, key=key, length=None), trees.as_hyper(hyper)
-        )
+    def scored(self, key: PRNGKeyArray, steps: int | None = None) -> ScoredRun:
+        """The run with its start and its score, as adjoints and diagnostics take it apart."""
+        return _Scored(objective=self, key=key, length=steps)
 
     def _start(self, hyper, key):
         training = self.training if isinstance(self.training, Training) else self.training(key)
@@ -76,7 +74,7 @@ class Objective(eqx.Module):
 
 @eqx.filter_jit
 def _score(objective, hyper, key, adjoint, steps):
-    return as_adjoint(adjoint).evaluate(_Scored(objective=objective, key=key, length=steps), hyper)
+    return as_adjoint(adjoint).evaluate(objective.scored(key, steps), hyper)
 
 
 class _Scored(ScoredRun):
@@ -100,15 +98,11 @@ class _Scored(ScoredRun):
     def begin(self, hyper, key):
         return eqx.filter(self._begin(hyper, key), eqx.is_array)
 
-    def advance(self, hyper, key, state, first, last):
+    def step(self, hyper, key, state, t):
         training, _ = self.objective._start(hyper, key)
-
-        def step(t, state):
-            params, memory = self._whole(hyper, key, state)
-            run = training(params, hyper, state=memory, start=t, steps=1)
-            return eqx.filter((run.params, run.state), eqx.is_array)
-
-        return jax.lax.fori_loop(first, last, step, state)
+        params, memory = self._whole(hyper, key, state)
+        run = training(params, hyper, adjoint=OneStep(), state=memory, start=t, steps=1)
+        return eqx.filter((run.params, run.state), eqx.is_array)
 
     def score(self, hyper, key, state):
         params, _ = self._whole(hyper, key, state)

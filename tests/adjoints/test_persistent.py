@@ -76,7 +76,7 @@ def test_unbiased_one_window_at_a_time(x64):
     """As `tune` goes: the mean over the windows of a pass; so for the value."""
     objective, key = influence(), jax.random.key(0)
     hyper = jax.tree.map(jnp.asarray, HYPER)
-    begin = objective.first_guess(hyper, key, adjoint())
+    begin = adjoint().first_guess(objective.scored(key), hyper)
 
     def step(passing, _):
         value = lambda h, passing: objective(h, adjoint=adjoint().guessing(passing))

@@ -115,7 +115,7 @@ def test_the_words_go_with_the_results(results):
     def told(answers):
         for arm, answer in answers.items():
             results["above"][arm][0] |= {"start": -3.0, "answer": answer}
-        return " ".join(EXPERIMENT.summary(results))
+        return " ".join(EXPERIMENT.report.summary(results))
 
     words = told({EXACT: -3.5, EVOLUTION: -5.5, PERSISTENT: -2.0})
     assert "`Evolution` improves on the start on 1 of 1 seeds, and beats the exact" in words

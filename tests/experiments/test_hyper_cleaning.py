@@ -85,7 +85,7 @@ def test_the_table_has_means_and_spreads(finished, tmp_path):
     other = json.loads(json.dumps(results["runs"][0]))
     other["accuracy"] = dict.fromkeys(other["accuracy"], 50.0)
     results["runs"].append(other)
-    EXPERIMENT.write(results, tmp_path)
+    EXPERIMENT.report.write(results, tmp_path)
     text = (tmp_path / "table.md").read_text()
     for expected in ("oracle", "baseline", "validation only", "R = 60", "R = 100"):
         assert expected in text
@@ -100,7 +100,7 @@ def test_the_words_say_whichever_way_it_went(finished):
     accuracy = results["runs"][0]["accuracy"]
     for cleaned, cases in ((99.0, 2), (1.0, 0)):
         accuracy |= {"60": cleaned, "100": cleaned}
-        words = " ".join(EXPERIMENT.summary(results))
+        words = " ".join(EXPERIMENT.report.summary(results))
         assert f"from {cleaned:.2f} to {cleaned:.2f} %" in words
         assert f"lower than cleaned in {cases} of 2 cases" in words
         assert ("Not for every radius did cleaning pay" in words) == (cases == 0)

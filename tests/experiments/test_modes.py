@@ -102,7 +102,7 @@ def test_the_words_say_where_they_cross(results):
         ((3, 1, 2), "forward is slower already with one"),
     ):
         results["networks"] = [line(*costs)]
-        assert words in " ".join(EXPERIMENT.summary(results))
+        assert words in " ".join(EXPERIMENT.report.summary(results))
 
 
 def test_what_was_not_timed_is_said_to_be_expected(results):
@@ -110,7 +110,7 @@ def test_what_was_not_timed_is_said_to_be_expected(results):
     for what in ("ratio", "seconds"):
         found[what]["Forward"] = {c: r for c, r in found["bytes"]["Forward"].items() if int(c) <= 4}
     results["networks"] = [found]
-    assert "Timed up to 4; for 16 the line says 33." in " ".join(EXPERIMENT.summary(results))
+    assert "Timed up to 4; for 16 the line says 33." in " ".join(EXPERIMENT.report.summary(results))
 
 
 def test_a_call_that_will_take_too_long_is_not_made():

@@ -171,7 +171,7 @@ def test_the_words_say_whichever_way_it_went(results):
         for run in results["runs"]:
             for name in ARMS:
                 run["arms"][name]["test"] = tuned if name == START else 80.0
-        words = " ".join(EXPERIMENT.summary(results))
+        words = " ".join(EXPERIMENT.report.summary(results))
         assert f"minus the others, in points: vanilla {word}" in words
         place = [words.index(f"{START} <"), 0] if tuned < 80 else [words.index(f"< {START};"), 0]
         assert place[0] > 0

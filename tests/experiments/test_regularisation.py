@@ -139,7 +139,7 @@ def test_the_words_follow_the_figures(results):
         (0.4, "has not fitted the validation images more"),
     ):
         network[report.WEIGHT] |= {"valid": 0.4, "test": test}
-        lines = EXPERIMENT.summary(results)
+        lines = EXPERIMENT.report.summary(results)
         (line,) = [line for line in lines if line.startswith("Network, test loss less")]
         assert words in line
         (against,) = [line for line in lines if f"Network, {report.WEIGHT} against" in line]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -53,9 +54,13 @@ class Squares:
             small=Settings(seeds=1),
             run=self.run,
             total=lambda settings: settings.seeds,
-            write=lambda results, folder: (folder / "sums.txt").write_text(str(results["sums"])),
-            table=table,
-            summary=lambda results: [f"The last sum is {results['sums'][-1]}."],
+            report=SimpleNamespace(
+                write=lambda results, folder: (folder / "sums.txt").write_text(
+                    str(results["sums"])
+                ),
+                table=table,
+                summary=lambda results: [f"The last sum is {results['sums'][-1]}."],
+            ),
         )
 
 
@@ -181,7 +186,7 @@ def test_a_failure_to_write_leaves_the_pieces(squares, tmp_path):
     def fail(results, folder):
         raise OSError("no space left")
 
-    object.__setattr__(experiment, "write", fail)
+    experiment.report.write = fail
     with pytest.raises(OSError, match="no space left"):
         reproduce.reproduce(experiment, Settings(), asked, Console())
     assert not (tmp_path / "out" / "results.json").exists()

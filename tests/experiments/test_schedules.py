@@ -56,7 +56,7 @@ def test_the_paper_tunes_1608_numbers():
 
 def test_the_start_stays_where_it_is():
     for form in (module.each_step(SMALL), module.few_knots(SMALL)):
-        found = natural(form, form.start(log_rate=-1.0, decay=0.5, log_scale=-3.0), SMALL.steps)
+        found = natural(form, form.start(log_rate=-1.0, decay=0.5, log_scale=-3.0))
         for name, value, shape in (
             ("rate", np.exp(-1), (6, 2)),
             ("decay", 0.5, (6, 2)),
@@ -175,7 +175,7 @@ def test_the_words_follow_the_figures(results):
                 for name, arm in run["arms"].items()
             }
             runs.append({"seed": seed, "arms": arms})
-        return " ".join(EXPERIMENT.summary(results | {"comparison": {"runs": runs}}))
+        return " ".join(EXPERIMENT.report.summary(results | {"comparison": {"runs": runs}}))
 
     names = list(report.COLORS)
     rising = told(dict(zip(names, itertools.count(1), strict=False)))
@@ -188,6 +188,6 @@ def test_the_words_follow_the_figures(results):
 
 
 def test_the_authors_figures_stand_beside_mnist_only(results):
-    assert "authors' 0.5314" not in " ".join(EXPERIMENT.summary(results))
+    assert "authors' 0.5314" not in " ".join(EXPERIMENT.report.summary(results))
     on_mnist = results | {"call": results["call"] | {"data": "mnist"}}
-    assert "authors' 0.5314" in " ".join(EXPERIMENT.summary(on_mnist))
+    assert "authors' 0.5314" in " ".join(EXPERIMENT.report.summary(on_mnist))

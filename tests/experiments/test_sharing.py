@@ -173,7 +173,7 @@ def test_the_words_say_which_order_came_out(results, learned, words):
     for run in results["runs"]:
         for way, loss in ((report.SEPARATE, 2.5), (report.TIED, 2.0), (report.LEARNED, learned)):
             run["ways"][way] |= {"test": loss, "new": loss}
-    lines = EXPERIMENT.summary(results)
+    lines = EXPERIMENT.report.summary(results)
     assert all(words in line for line in lines[:2])
 
 

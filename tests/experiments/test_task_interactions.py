@@ -175,13 +175,14 @@ def test_a_resumed_run_computes_nothing_again(results, pieces):
 
 
 def test_tables_words_and_pictures_are_written(results, tmp_path):
-    EXPERIMENT.write(results, tmp_path)
+    EXPERIMENT.report.write(results, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.csv", "table.md", "digits.png"}
     rows = (tmp_path / "table.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 * 2
-    assert EXPERIMENT.table(results).row_count == 1 + 4
-    assert "digits: 10 tasks, 30 training and 30 validation" in EXPERIMENT.summary(results)[0]
+    assert EXPERIMENT.report.table(results).row_count == 1 + 4
+    first = EXPERIMENT.report.summary(results)[0]
+    assert "digits: 10 tasks, 30 training and 30 validation" in first
 
 
 def with_accuracies(results, accuracies):
@@ -194,19 +195,19 @@ def with_accuracies(results, accuracies):
 
 
 def test_the_summary_says_which_order_came_out(results):
-    words = " ".join(EXPERIMENT.summary(with_accuracies(results, (50, 50, 52, 53))))
+    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 52, 53))))
     assert "The paper's order comes out: single task < learned interactions < learned and" in words
     assert "Within the noise" not in words
     assert "learned and sparse +3.00 points [+3.00, +3.00], higher on 2 of 2" in words
-    words = " ".join(EXPERIMENT.summary(with_accuracies(results, (50, 50, 49, 53))))
+    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 49, 53))))
     assert "does not come out; here learned interactions < single task < learned and" in words
     assert "45 numbers fitted to 30 validation examples" in words
-    words = " ".join(EXPERIMENT.summary(with_accuracies(results, (50, 50, 53, 52))))
+    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 53, 52))))
     assert "comes out but for the bound" in words
 
 
 def test_the_summary_says_what_is_within_the_noise(results):
     changed = with_accuracies(results, (50, 50, 52, 53))
     changed["found"]["digits"]["ways"][report.SPARSE][1]["test"] = 60.0
-    words = " ".join(EXPERIMENT.summary(changed))
+    words = " ".join(EXPERIMENT.report.summary(changed))
     assert "Within the noise of the splits: learned interactions < learned and sparse." in words

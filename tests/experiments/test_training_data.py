@@ -123,7 +123,7 @@ def test_the_words_say_which_is_better(results):
     fresh = arms[f"{report.LEARNED}, {report.FRESH}"]
     for error, words in ((0.0, "That is better than"), (0.9, "That is not better than both")):
         fresh["test_error"] = error
-        assert words in " ".join(EXPERIMENT.summary(results))
+        assert words in " ".join(EXPERIMENT.report.summary(results))
 
 
 def test_the_papers_figures_stand_beside_those_of_mnist_only(results):

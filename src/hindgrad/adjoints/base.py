@@ -49,15 +49,8 @@ class ScoredRun(eqx.Module):
         """The state at the start."""
 
     @abc.abstractmethod
-    def advance(
-        self,
-        hyper: PyTree,
-        key: PRNGKeyArray,
-        state: PyTree,
-        first: Int[Array, ""],
-        last: Int[Array, ""],
-    ) -> PyTree:
-        """The state before step `last` from that before step `first`; without derivatives."""
+    def step(self, hyper: PyTree, key: PRNGKeyArray, state: PyTree, t: Int[Array, ""]) -> PyTree:
+        """The state after step `t` from that before it; its derivative is JAX's own."""
 
     @abc.abstractmethod
     def score(self, hyper: PyTree, key: PRNGKeyArray, state: PyTree) -> Float[Array, ""]:
@@ -116,6 +109,14 @@ class Recall(Adjoint):
 
     def run(self, dynamics, state):
         return _run((dynamics, state), self)
+
+
+class OneStep(Adjoint):
+    """A run of one step, without a loop: JAX's own derivative."""
+
+    def run(self, dynamics, state):
+        after, output = dynamics.step(state, jnp.int32(0))
+        return after, jax.tree.map(lambda x: x[None], output)
 
 
 def forward(dynamics: Dynamics, state: PyTree) -> tuple[PyTree, PyTree]:

@@ -103,6 +103,4 @@ def _forward(perturbed, inputs, adjoint):
 @_evaluated.def_bwd
 def _backward(residuals, cotangent, perturbed, inputs, adjoint):
     del perturbed, adjoint
-    gradient, count = residuals
-    nothing = jax.tree.map(lambda _: None, eqx.filter(inputs[0], eqx.is_inexact_array))
-    return nothing, jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient), count
+    return antithetic.pulled(residuals, cotangent, inputs)

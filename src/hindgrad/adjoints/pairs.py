@@ -142,6 +142,16 @@ def _once_backward(residuals, cotangent, perturbed, inputs, name):
     return jax.tree.map(lambda _: None, eqx.filter(inputs, eqx.is_inexact_array))
 
 
+def pulled(
+    estimate: tuple[PyTree, PyTree], cotangent: Float[Array, ""], inputs: tuple[PyTree, ...]
+) -> tuple[PyTree, PyTree, PyTree]:
+    """The cotangents of (what is closed over, hyper, what was handed on), from an estimate of the
+    gradient and what is to be handed on."""
+    gradient, handed = estimate
+    nothing = jax.tree.map(lambda _: None, eqx.filter(inputs[0], eqx.is_inexact_array))
+    return nothing, jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient), handed
+
+
 def refuse_others(perturbed: PyTree, name: str) -> None:
     """Raises `ValueError` if a derivative with respect to anything but `hyper` is asked for."""
     if any(jax.tree.leaves(perturbed)):

@@ -32,8 +32,8 @@ class PersistentEvolution(Adjoint):
     In `tune` the members go on from one outer step to the next, so that such a step costs one
     window of 2 · `pairs` members; only the first one takes a whole pass. Its derivative is the
     window's share, times the number of windows, and its value the mean score of the members: the
-    sum of the latest change in every window. (Scores by which the answer is chosen are those of
-    plain runs: give `tune` a key, or `choose`.) With a key, each pass has a draw of its own.
+    sum of the latest change in every window; the answer is chosen by plain runs. With a key, each
+    pass has a draw of its own.
     Elsewhere, a derivative is that of a whole pass, and the value the score at `hyper`.
 
     All members share the draw. A member whose score is not finite counts as the worst of the
@@ -88,11 +88,9 @@ class PersistentEvolution(Adjoint):
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(floats))
 
     def guessing(self, guess):
-        return (
-            self
-            if guess is None
-            else eqx.tree_at(lambda a: a.passing, self, guess, is_leaf=_is_none)
-        )
+        if guess is None:
+            return self
+        return eqx.tree_at(lambda a: a.passing, self, guess, is_leaf=_is_none)
 
 
 class _Closed(eqx.Module):
@@ -100,7 +98,7 @@ class _Closed(eqx.Module):
 
     whole: Callable
     begin: Callable
-    advance: Callable
+    step: Callable
     score: Callable
     key: PRNGKeyArray
     steps: int = eqx.field(static=True)
@@ -112,7 +110,7 @@ def _closed(run: ScoredRun, hyper: PyTree) -> _Closed:
     return _Closed(
         whole=trees.close(lambda hyper: run(hyper, Stored()), hyper),
         begin=trees.close(run.begin, hyper, run.key),
-        advance=trees.close(run.advance, hyper, run.key, state, t, t),
+        step=trees.close(run.step, hyper, run.key, state, t),
         score=trees.close(run.score, hyper, run.key, state),
         key=run.key,
         steps=run.steps,
@@ -173,7 +171,8 @@ class _Window(eqx.Module):
         def go_on(moving, state):
             hyper = eqx.combine(moving, self.fixed)
             state = jax.lax.cond(is_first, lambda: closed.begin(hyper, key), lambda: state)
-            state = closed.advance(hyper, key, state, first, last)
+            step = lambda t, state: closed.step(hyper, key, state, t)
+            state = jax.lax.fori_loop(first, last, step, state)
             return state, closed.score(hyper, key, state)
 
         fresh = antithetic.directions(
@@ -231,9 +230,7 @@ def _go_on(window, passing, count):
 @_evaluated.def_bwd
 def _backward(residuals, cotangent, perturbed, inputs, adjoint):
     del perturbed, adjoint
-    gradient, floats = residuals
-    nothing = jax.tree.map(lambda _: None, eqx.filter(inputs[0], eqx.is_inexact_array))
-    return nothing, jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient), floats
+    return antithetic.pulled(residuals, cotangent, inputs)
 
 
 def _is_none(x):

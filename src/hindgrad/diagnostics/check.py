@@ -89,7 +89,7 @@ def check(
     if not jax.tree.leaves(tuned):
         raise ValueError("check was given hyperparameters without a float among them.")
 
-    gradient = _gradient(tuned, fixed, objective, args, options)
+    gradient = gradient_of(tuned, fixed, objective, args, options)
     value = lambda tuned: _value(tuned, fixed, objective, args, options)
     found = []
     directions = min(directions, trees.size(tuned))
@@ -107,7 +107,8 @@ def _call(tuned, fixed, objective, args, options):
 
 
 _value = eqx.filter_jit(_call)
-_gradient = eqx.filter_jit(eqx.filter_grad(_call))
+gradient_of = eqx.filter_jit(eqx.filter_grad(_call))
+"""The hypergradient with respect to the floats `tuned`."""
 
 
 def _direction(tuned, key):

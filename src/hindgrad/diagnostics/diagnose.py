@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.failure import reporting
+from hindgrad.diagnostics.check import gradient_of
 from hindgrad.diagnostics.edge import find_edge
 from hindgrad.diagnostics.foresight import Foresight
 from hindgrad.diagnostics.growth import Growth, course
@@ -118,7 +119,8 @@ def diagnose(
         )
     key = jax.random.key(key) if isinstance(key, int) else key
     options = {} if adjoint is None else {"adjoint": reporting(adjoint, jnp.zeros(3))}
-    gradient = lambda tuned: _gradient(tuned, fixed, objective, key, options)
+    args = () if key is None else (key,)
+    gradient = lambda tuned: gradient_of(tuned, fixed, objective, args, options)
 
     def examine_at(place: float, direction: PyTree) -> Diagnosis:
         at = _moved(tuned, direction, place)
@@ -277,10 +279,3 @@ def _direction(along: PyTree, tuned: PyTree) -> PyTree:
 @eqx.filter_jit
 def _value(objective, hyper, *args) -> Float[Array, ""]:
     return objective(hyper, *args)
-
-
-@eqx.filter_jit
-def _gradient(tuned, fixed, objective, key, options):
-    args = () if key is None else (key,)
-    value = lambda tuned: objective(eqx.combine(tuned, fixed), *args, **options)
-    return eqx.filter_grad(value)(tuned)

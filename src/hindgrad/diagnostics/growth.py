@@ -9,8 +9,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import trees
-from hindgrad.adjoints.base import Adjoint
 from hindgrad.objective import Objective
 
 
@@ -26,14 +24,6 @@ class Course(NamedTuple):
     from the step on at which the run diverges."""
 
 
-class OneStep(Adjoint):
-    """A run of one step, without a loop: JAX's own derivative."""
-
-    def run(self, dynamics, state):
-        after, output = dynamics.step(state, jnp.int32(0))
-        return after, jax.tree.map(lambda x: x[None], output)
-
-
 @eqx.filter_jit
 def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
     """Trains, and carries one tangent of the state along: that of making every step a little
@@ -45,22 +35,12 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
     random change would hide it: most parameters' directions do nothing.) The tangent is
     scaled to length 1 at every step, so that nothing overflows; the memory is that of two states.
     """
-    training, params = objective._start(hyper, key)
-    params = trees.as_hyper(params)
-    memory = training.optimizer.init(
-        eqx.filter(params, eqx.is_inexact_array),
-        training.optimizer.coefficients(hyper, jnp.int32(0)),
-    )
-    state, static = eqx.partition((params, memory), eqx.is_array)
-
-    def step(state, t):
-        params, memory = eqx.combine(state, static)
-        run = training(params, hyper, adjoint=OneStep(), state=memory, start=t, steps=1)
-        return eqx.filter((run.params, run.state), eqx.is_array)
+    run = objective.scored(key)
+    state = run.begin(hyper, key)
 
     def body(carry, t):
         state, tangent, log_size, path = carry
-        after, moved = eqx.filter_jvp(lambda s: step(s, t), (state,), (tangent,))
+        after, moved = eqx.filter_jvp(lambda s: run.step(hyper, key, s, t), (state,), (tangent,))
         stride = jax.tree.map(jnp.subtract, *map(_floats, (after[0], state[0])))
         shrunk = jnp.exp(-log_size)
         longer = jax.tree.map(lambda z, d: z + d * shrunk.astype(d.dtype), moved[0], stride)
@@ -72,10 +52,9 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
         return (after, tangent, log_size, path), growth
 
     zeros = jax.tree.map(jnp.zeros_like, _floats(state))
-    ts = jnp.arange(training.steps, dtype=jnp.int32)
+    ts = jnp.arange(run.steps, dtype=jnp.int32)
     (state, *_), growth = jax.lax.scan(body, (state, zeros, jnp.zeros(()), jnp.zeros(())), ts)
-    params, _ = eqx.combine(state, static)
-    return Course(objective.score(params, hyper, key), _floats(params), growth)
+    return Course(run.score(hyper, key, state), _floats(state[0]), growth)
 
 
 class Growth(NamedTuple):

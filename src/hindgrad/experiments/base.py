@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 from rich.table import Table
 
@@ -35,6 +35,23 @@ class Pieces:
         return path
 
 
+@runtime_checkable
+class Report(Protocol):
+    """What an experiment leaves behind; a module with these functions is one."""
+
+    def write(self, results: Results, folder: Path, /) -> None:
+        """Writes pictures and tables into a folder."""
+        ...
+
+    def table(self, results: Results, /) -> Table:
+        """What is printed."""
+        ...
+
+    def summary(self, results: Results, /) -> list[str]:
+        """The outcome in words, whichever way it went, beside the paper's."""
+        ...
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment, in a file of its own that reads from top to bottom."""
@@ -54,9 +71,4 @@ class Experiment:
     it needs of `kept` may be that it is a `Kept`."""
     total: Callable[[Any], int]
     """The whole work of some settings, in the units that `run` tells `line`."""
-    write: Callable[[Results, Path], None]
-    """Writes pictures and tables into a folder."""
-    table: Callable[[Results], Table]
-    """What is printed."""
-    summary: Callable[[Results], list[str]]
-    """The outcome in words, whichever way it went, beside the paper's."""
+    report: Report

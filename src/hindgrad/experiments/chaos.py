@@ -8,6 +8,7 @@ runs, and `hg.tune` starts beyond it: by the exact hypergradient and by smoothed
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,23 +119,14 @@ def weights(settings: Settings, seed: int, inputs: int, classes: int) -> Layers:
 
 
 class Score(eqx.Module):
-    """The loss on all rows."""
+    """The loss on all rows, or a function of it."""
 
     data: Images
+    of: Callable[[Array], Array] = eqx.field(static=True)
 
     def __call__(self, params: Layers, hyper: PyTree, key: Any) -> Float[Array, ""]:
         del hyper, key
-        return nll(params, self.data)
-
-
-class LogScore(eqx.Module):
-    """Its logarithm: above the edge, the loss itself goes over five orders of magnitude."""
-
-    data: Images
-
-    def __call__(self, params: Layers, hyper: PyTree, key: Any) -> Float[Array, ""]:
-        del hyper, key
-        return jnp.log(nll(params, self.data))
+        return self.of(nll(params, self.data))
 
 
 class Rate(eqx.Module):
@@ -155,7 +147,7 @@ def _loss(params, hyper, batch):
 
 
 def objective(
-    settings: Settings, seed: int, score: type[Score] | type[LogScore] = Score
+    settings: Settings, seed: int, of: Callable[[Array], Array] = jnp.asarray
 ) -> hg.Objective:
     """The score of training with these hyperparameters; its functions are the same each time, so
     that what is compiled for one serves the next."""
@@ -167,7 +159,7 @@ def objective(
         steps=settings.steps,
     )
     start = weights(settings, seed, data.x.shape[1], len(np.unique(data.y)))
-    return hg.Objective(training, init=start, score=score(data))
+    return hg.Objective(training, init=start, score=Score(data, of))
 
 
 def log_rates(settings: Settings) -> np.ndarray:
@@ -225,7 +217,8 @@ def edge(settings: Settings) -> dict[str, Any]:
 def above_the_edge(settings: Settings, seed: int, arm: str) -> dict[str, Any]:
     """Tunes a log rate for each window of the run, from above the edge."""
     began = time.monotonic()
-    tuned = objective(settings, seed, LogScore)
+    # Above the edge, the loss itself goes over five orders of magnitude.
+    tuned = objective(settings, seed, jnp.log)
     start = {"log_rate": jnp.full(settings.windows, settings.above)}
     noise = jax.random.normal(jax.random.key(seed), (NEIGHBOURS, settings.windows))
     score = lambda hyper: float(_around(tuned, hyper["log_rate"][None] + settings.spread * noise))
@@ -332,7 +325,5 @@ EXPERIMENT = Experiment(
     small=SMALL,
     run=run,
     total=total,
-    write=report.write,
-    table=report.table,
-    summary=report.summary,
+    report=report,
 )

@@ -34,7 +34,7 @@ def run(asked: Reproduce, console: Console) -> None:
 
 def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: Console) -> None:
     """Runs an experiment with these settings in the folder that was asked for."""
-    folder = asked.folder
+    folder, report = asked.folder, experiment.report
     work = Work(folder)
     work.check(resume=asked.resume, overwrite=asked.overwrite)
     call = {"name": experiment.name, **dataclasses.asdict(settings)}
@@ -45,8 +45,8 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
             return {"call": call, **experiment.run(settings, Pieces(work), line)}
 
     def write(final, results):
-        experiment.write(results, final)
-        lines = [f"# {experiment.name}", "", experiment.about, "", *experiment.summary(results)]
+        report.write(results, final)
+        lines = [f"# {experiment.name}", "", experiment.about, "", *report.summary(results)]
         (final / "summary.md").write_text("\n".join(lines) + "\n")
         write_json(final / RESULTS, results)
 
@@ -57,8 +57,8 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
         resume=asked.resume,
         tell=lambda text: console.print(text, soft_wrap=True),
     )
-    console.print(experiment.table(results))
-    for line in experiment.summary(results):
+    console.print(report.table(results))
+    for line in report.summary(results):
         console.print(line, soft_wrap=True)
     console.print()
     for path in sorted(folder.iterdir()):

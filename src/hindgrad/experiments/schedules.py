@@ -155,7 +155,7 @@ def by_training_loss(
     return {
         "outer": [record.value for record in result.history],
         "how": result.message,
-        "learned": natural(form, result.hyper, settings.steps),
+        "learned": natural(form, result.hyper),
         "before": problem.judge(form, start, keys).means(),
         "after": problem.judge(form, result.hyper, keys).means(),
         "minutes": (time.monotonic() - begin) / 60,
@@ -255,7 +255,7 @@ def by_validation_loss(
         "trainings": settings.fixed_cost if tune is tune_fixed else settings.fresh_cost,
         "outer": [record.value for record in result.history],
         "how": result.message,
-        "learned": natural(form, result.hyper, settings.steps),
+        "learned": natural(form, result.hyper),
         **_judged(settings, problem, form, result.hyper, key),
         "minutes": (time.monotonic() - begin) / 60,
     }
@@ -387,7 +387,5 @@ EXPERIMENT = Experiment(
     small=SMALL,
     run=run,
     total=total,
-    write=report.write,
-    table=report.table,
-    summary=report.summary,
+    report=report,
 )

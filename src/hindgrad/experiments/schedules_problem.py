@@ -129,13 +129,12 @@ def _judge(objective, parts, hyper, key):
     return *losses, *(mnist.error(run.params, part) for part in parts), run.losses
 
 
-def natural(form: Form, hyper: PyTree, steps: int) -> dict[str, list]:
+def natural(form: Form, hyper: PyTree) -> dict[str, list]:
     """Rates and decays [steps, groups], initial scales [groups]; w and b of each layer in turn."""
-    flat = lambda groups: jnp.stack([group[name] for group in groups for name in ("w", "b")])
-    at = lambda schedule: jax.vmap(lambda t: flat(schedule(hyper, t)))(jnp.arange(steps))
+    flat = lambda groups: jnp.stack([g[name] for g in groups for name in ("w", "b")], axis=-1)
     found = {
-        "rate": at(form.rates),
-        "decay": at(form.decays),
+        "rate": flat(form.rate.values(hyper["rate"])),
+        "decay": flat(form.decay.values(hyper["decay"])),
         "scale": jnp.exp(flat(hyper["log_scale"])),
     }
     return {name: np.asarray(values, np.float64).tolist() for name, values in found.items()}

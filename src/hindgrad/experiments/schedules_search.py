@@ -1,11 +1,12 @@
 """Bayesian optimisation of three scalars, which is what learned schedules are compared with."""
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import optuna
+
+from hindgrad.tools.search import quiet_study
 
 RANGES = {"log_rate": (-4.0, 3.0), "decay": (0.02, 0.98), "log_scale": (-6.0, 0.0)}
 """Where it looks, uniformly at first."""
@@ -45,7 +46,7 @@ def search(
     Trial i has draw i; the best `finalists` of all trials get `further` more draws each. In all
     that takes `trials` + `finalists` · `further` values.
     """
-    study = _study(seed)
+    study = quiet_study(lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True))
     study.enqueue_trial(start)
     space: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.FloatDistribution(*limits) for name, limits in RANGES.items()
@@ -62,11 +63,3 @@ def search(
     means = [float(np.mean([value(t.point, i) for i in again])) for t in best]
     late = best[int(np.argmin(np.nan_to_num(means, nan=np.inf)))].point
     return Answers(min(tried[:early], key=lambda t: t.value).point, late)
-
-
-def _study(seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
-    return optuna.create_study(sampler=sampler)

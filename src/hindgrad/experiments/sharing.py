@@ -363,7 +363,5 @@ EXPERIMENT = Experiment(
     small=SMALL,
     run=run,
     total=total,
-    write=report.write,
-    table=report.table,
-    summary=report.summary,
+    report=report,
 )

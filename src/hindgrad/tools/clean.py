@@ -14,7 +14,7 @@ from hindgrad.tools.problem import CLIP, standardise
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
 from hindgrad.tools.suspicion import DIVISIONS, FOLDS, Cleaning, Learner, cleaning, learn, opinion
-from hindgrad.tools.table import DataError, Table, read, read_any
+from hindgrad.tools.table import DataError, Table, check_classes, read, read_any
 from hindgrad.tools.work import Work
 
 HYPERGRADIENT = 4
@@ -40,9 +40,8 @@ def run(settings: Clean, console: Console) -> None:
     settings.check()
     work = Work(settings.out)
     work.check(resume=settings.resume, overwrite=settings.overwrite)
-    table = _classes_only(
-        read(settings.data, label=settings.label, task=settings.task, drop=settings.drop)
-    )
+    table = read(settings.data, label=settings.label, task=settings.task, drop=settings.drop)
+    check_classes(table, "clean")
     trusted = _trusted_file(settings, table)
     rows = _rows(settings, table, trusted)
     call = settings.identity() | {"fingerprint": _fingerprint(table, trusted)}
@@ -137,15 +136,6 @@ def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) 
         "label": table.y.tolist(),
         "likelier": likelier.tolist(),
     }
-
-
-def _classes_only(table: Table) -> Table:
-    if table.kind == "regression":
-        raise DataError(
-            f"{table.name}: the label '{table.label}' is a quantity ({len(np.unique(table.y))} "
-            "values), and clean is for classes; add --task classification if these are classes."
-        )
-    return table
 
 
 def _trusted_file(settings: Clean, table: Table) -> Table | None:

@@ -27,7 +27,7 @@ from hindgrad.tools.distillation import (
 from hindgrad.tools.problem import CLIP, standardise
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
-from hindgrad.tools.table import DataError, Table, read
+from hindgrad.tools.table import Table, check_classes, read
 from hindgrad.tools.work import Work
 
 ROUNDS = 3
@@ -74,7 +74,7 @@ def run(settings: Distill, console: Console) -> None:
         rows=settings.rows,
         seed=settings.seed,
     )
-    _check_kind(table)
+    check_classes(table, "distill")
     prepared = prepare(settings, table)
     _check_counts(settings, table, prepared)
     call = settings.identity() | {"fingerprint": table.fingerprint()}
@@ -287,14 +287,6 @@ def _as_arrays(hyper: dict[str, list]) -> Hyper:
 
 def _arm(test: Any, rate: float | None, steps: int) -> dict[str, Any]:
     return {"accuracy": np.asarray(test, float).tolist(), "rate": rate, "steps": steps}
-
-
-def _check_kind(table: Table) -> None:
-    if table.kind == "regression":
-        raise DataError(
-            f"{table.name}: the label '{table.label}' is a quantity ({len(np.unique(table.y))} "
-            "values), and distill is for classes; add --task classification if these are classes."
-        )
 
 
 def _check_counts(settings: Distill, table: Table, prepared: Prepared) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 import hindgrad as hg
 from hindgrad.batches import Batch
-from hindgrad.tools.problem import Init, Params, Rows, predict
+from hindgrad.tools.problem import Params, Rows, fresh, predict
 
 DRAWS = 2
 """Initialisations in each outer step, whose hypergradients are averaged."""
@@ -90,7 +90,7 @@ class Distillation(eqx.Module):
             batches=hg.full_batch(self.y),
             steps=self.learner.steps,
         )
-        init = lambda _, key: initial(self.learner, key)
+        init = lambda _, key: fresh(self.learner.sizes, key)
         return hg.Objective(training, init=init, score=self.score)
 
     def __call__(self, hyper: Hyper, key: PRNGKeyArray) -> Float[Array, ""]:
@@ -117,11 +117,6 @@ class Distillation(eqx.Module):
     def _blurred(self, rows: Rows, key: PRNGKeyArray) -> Rows:
         noise = jax.random.normal(jax.random.fold_in(key, 2), rows.x.shape)
         return Rows(rows.x + self.noise * noise, rows.y)
-
-
-def initial(learner: Learner, key: PRNGKeyArray) -> Params:
-    """Fresh parameters: Gaussian, by fan-in."""
-    return Init(learner.sizes)({"scale": jnp.zeros(len(learner.sizes) - 1)}, key)
 
 
 def cross_entropy(params: Params, rows: Rows) -> Float[Array, ""]:
@@ -205,7 +200,7 @@ def _trained(
         batches=batches,
         steps=lengths[-1],
     )
-    params, memory, begun, found = initial(learner, key), None, 0, []
+    params, memory, begun, found = fresh(learner.sizes, key), None, 0, []
     for length in lengths:
         run = training(params, rate, state=memory, start=begun, steps=length - begun)
         params, memory, begun = run.params, run.state, length

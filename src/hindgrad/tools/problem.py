@@ -98,6 +98,11 @@ class Init(eqx.Module):
         ]
 
 
+def fresh(sizes: tuple[int, ...], key: PRNGKeyArray) -> Params:
+    """Initial parameters, all scales 1."""
+    return Init(sizes)({"scale": jnp.zeros(len(sizes) - 1)}, key)
+
+
 class Problem(eqx.Module):
     """A table and a network, with the test rows set aside: what is tuned is `objective`.
 

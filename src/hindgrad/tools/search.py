@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
@@ -103,7 +104,14 @@ def search(
     A part of the budget goes to looking again at the best candidates, on `draws`, the very draws
     by which tuning chooses its answer.
     """
-    study = _study(sampler, int(jax.random.randint(key, (), 0, 2**31 - 1)))
+    number = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    samplers = {
+        "random": partial(optuna.samplers.RandomSampler, seed=number),
+        "TPE": partial(
+            optuna.samplers.TPESampler, seed=number, multivariate=True, constant_liar=True
+        ),
+    }
+    study = quiet_study(samplers[sampler])
     study.enqueue_trial(space.point(start))
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(*limits) for name, limits in space.names.items()
@@ -132,14 +140,9 @@ def search(
     return Found(hyper, value, budget, [*incumbents, (budget, hyper)])
 
 
-def _study(sampler: Sampler, seed: int) -> optuna.Study:
+def quiet_study(sampler: Callable[[], optuna.samplers.BaseSampler]) -> optuna.Study:
+    """A study in memory, without Optuna's notes and warnings."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        samplers = {
-            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-            "TPE": lambda: optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, constant_liar=True
-            ),
-        }
-        return optuna.create_study(sampler=samplers[sampler]())
+        return optuna.create_study(sampler=sampler())

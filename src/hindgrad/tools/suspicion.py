@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
 from hindgrad.batches import Batch
-from hindgrad.tools.problem import Init, Params, predict
+from hindgrad.tools.problem import Params, fresh, predict
 
 FOLDS = 5
 """Into so many folds the rows are divided for an opinion on each from outside."""
@@ -119,7 +119,7 @@ class Start(eqx.Module):
 
     def __call__(self, hyper: Weights, key: PRNGKeyArray) -> Params:
         del hyper
-        return Init(self.sizes)({"scale": jnp.zeros(len(self.sizes) - 1)}, key)
+        return fresh(self.sizes, key)
 
 
 def cleaning(x: np.ndarray, y: np.ndarray, trusted: np.ndarray, learner: Learner) -> Cleaning:
@@ -192,6 +192,6 @@ def opinion(
 @eqx.filter_jit
 def _trained(problem: Cleaning, hyper: Weights, rows: Int[Array, " train"], key: PRNGKeyArray):
     """The probabilities of all rows by a network trained on some."""
-    params = Start(problem.learner.sizes)(hyper, jax.random.fold_in(key, 0))
+    params = fresh(problem.learner.sizes, jax.random.fold_in(key, 0))
     run = problem.training_on(rows, key)(params, hyper)
     return jax.nn.softmax(predict(run.params, problem.x))

@@ -89,6 +89,16 @@ def read_any(
     return _from_file(Path(data), label, task, drop)
 
 
+def check_classes(table: Table, command: str) -> None:
+    """Raises `DataError` if the label is not a class."""
+    if table.kind == "regression":
+        raise DataError(
+            f"{table.name}: the label '{table.label}' is a quantity ({len(np.unique(table.y))} "
+            f"values), and {command} is for classes; add --task classification if these are "
+            "classes."
+        )
+
+
 def strata(table: Table) -> np.ndarray:
     """The groups that every part of a split should hold in proportion: the classes, or for a
     regression up to 10 quantiles of the target."""

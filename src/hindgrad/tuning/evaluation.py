@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Evolution, PersistentEvolution
 from hindgrad.adjoints.failure import reporting
 from hindgrad.objective import Objective
@@ -46,7 +47,7 @@ class Evaluated(eqx.Module):
         if self.adjoint is None:
             return None
         key = jax.random.key(0) if key is None else key
-        return self._objective.first_guess(hyper, key, self.adjoint)
+        return self.adjoint.first_guess(self._objective.scored(key), trees.as_hyper(hyper))
 
     def describe(self, status) -> str:
         """Why an adjoint failed."""

@@ -12,7 +12,7 @@ class Api(griffe.Extension):
     """Gives public Equinox modules the signature of their `__init__`, and fences doctests."""
 
     def on_class_members(self, *, cls, **_):
-        public = getattr(hindgrad, cls.name, None)
+        public = getattr(hindgrad, cls.name, None) or getattr(hindgrad.learned, cls.name, None)
         if not isinstance(public, type) or "__init__" in cls.members:
             return
         if inspect.isabstract(public) or issubclass(public, tuple):

@@ -1,5 +1,6 @@
 """Hindgrad differentiates through training."""
 
+from hindgrad import learned as learned
 from hindgrad import schedules as schedules
 from hindgrad.adjoints import Adjoint as Adjoint
 from hindgrad.adjoints import Checkpointed as Checkpointed

@@ -12,13 +12,16 @@ import tyro
 
 from hindgrad.tools.clean_settings import Clean
 from hindgrad.tools.distill_settings import Distill
+from hindgrad.tools.learned_settings import CompareOptimizers, LearnOptimizer
 from hindgrad.tools.settings import ArgumentError, Reproduce, Tune
 
-Command = Tune | Clean | Distill | Reproduce
+Command = Tune | Clean | Distill | LearnOptimizer | CompareOptimizers | Reproduce
 COMMANDS: dict[str, type] = {
     "tune": Tune,
     "clean": Clean,
     "distill": Distill,
+    "learn-optimizer": LearnOptimizer,
+    "compare-optimizers": CompareOptimizers,
     "reproduce": Reproduce,
 }
 
@@ -64,6 +67,14 @@ def _run(command: Command) -> None:
             from hindgrad.tools import distill
 
             distill.run(command, console)
+        case LearnOptimizer():
+            from hindgrad.tools import learn_optimizer
+
+            learn_optimizer.run(command, console)
+        case CompareOptimizers():
+            from hindgrad.tools import compare_optimizers
+
+            compare_optimizers.run(command, console)
         case Reproduce():
             from hindgrad.experiments import reproduce
 

@@ -121,6 +121,7 @@ class GradientTraining(Dynamics):
     update: Callable
     fault: Callable | None
     fault_message: str = eqx.field(static=True)
+    gradient_is_constant: bool = eqx.field(static=True)
     optimizer: MovingOptimizer | None
     hyper: PyTree
     start: Int[Array, ""]
@@ -141,6 +142,7 @@ class GradientTraining(Dynamics):
             update=close(self.update, params, memory, params, coefficients),
             fault=self.fault,
             fault_message=self.fault_message,
+            gradient_is_constant=self.gradient_is_constant,
             optimizer=self.optimizer,
             hyper=self.hyper,
             start=self.start,
@@ -183,6 +185,9 @@ class GradientTraining(Dynamics):
             value, values = evaluate(gradient, params)
             return values, value
 
+        if self.gradient_is_constant:
+            values, value = gradients(params)
+            return Gradient(value, values, lambda _: jax.tree.map(jnp.zeros_like, values))
         values, tangent, value = jax.linearize(gradients, params, has_aux=True)
         return Gradient(value, values, tangent)
 

@@ -194,6 +194,7 @@ def _train(training, params, hyper, adjoint, memory, start, steps):
         update=optimizer.update,
         fault=optimizer.fault,
         fault_message=optimizer.fault_message,
+        gradient_is_constant=optimizer.gradient_is_constant,
         optimizer=optimizer if isinstance(optimizer, MovingOptimizer) else None,
         hyper=hyper,
         start=start,

@@ -47,6 +47,12 @@ class Optimizer(eqx.Module):
         return {}
 
     @property
+    def gradient_is_constant(self) -> bool:
+        """Whether `update` takes the gradient for a constant: its derivative is then never asked
+        for."""
+        return False
+
+    @property
     def fault(self) -> Callable[[PyTree, PyTree], Int[Array, ""] | Bool[Array, ""]] | None:
         """Tells from (gradient, its cotangent) whether the update's derivative failed in a step;
         None for an optimizer whose derivative cannot fail."""

@@ -146,6 +146,7 @@ class Reproduce:
     training-data: ten images to learn from, learned themselves (the same, section 3.3)
     sharing: which alphabets should share weights? (the same, section 3.4)
     chaos: where hypergradients become meaningless (the same, section 4)
+    l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
 
     Example: hindgrad reproduce hyper-cleaning
     """
@@ -162,6 +163,9 @@ class Reproduce:
                 "training-data",
                 "sharing",
                 "chaos",
+                "l2l-quadratic",
+                "l2l-mlp",
+                "l2l-conv",
             ]
         ],
         tyro.conf.arg(metavar="NAME"),

@@ -17,7 +17,8 @@ from hindgrad.diagnostics.diagnose import Diagnosis, examine, in_one_line
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.evaluation import Evaluated, value_and_hypergradient, value_of
 from hindgrad.tuning.progress import Bar, show_record
-from hindgrad.tuning.state import Point, Record, State, Status, Store
+from hindgrad.tuning.snapshots import Snapshots
+from hindgrad.tuning.state import Point, Record, State, Status, restore, save
 
 FAR = 3.0
 """A value is worse by far if it exceeds the recent ones' median by this many times their spread
@@ -124,16 +125,16 @@ def tune(
     start = project(trees.as_hyper(hyper))
     objective = Evaluated(objective, adjoint)
     loop = _Loop(objective, optimizer, project, start, steps, key, average)
-    store = Store(checkpoint, loop.call())
-    state = store.restore(loop.begin(), loop.point())
+    store = Snapshots(checkpoint, loop.call())
+    state = restore(store, loop.begin(), loop.point())
     with Bar(steps, "tuning", shown=progress) as bar:
         while (step := len(state.history)) < steps:
             if _is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
                 break
             state = loop.advance(state, step)
-            store.save(state, now=False)
+            save(store, state, now=False)
             show_record(bar, state.history[-1], state.best_value)
-    store.save(state, now=True)
+    save(store, state, now=True)
     store.close()
     result = _conclude(loop, state, choose, steps)
     return _with_diagnosis(loop, state, result) if diagnose else result

@@ -1,0 +1,37 @@
+"""Optimizers that are networks, learned by gradient descent through the training they do."""
+
+from hindgrad.learned.base import LearnedOptimizer as LearnedOptimizer
+from hindgrad.learned.base import LearnedState as LearnedState
+from hindgrad.learned.base import View as View
+from hindgrad.learned.baselines import BASELINES as BASELINES
+from hindgrad.learned.baselines import Baseline as Baseline
+from hindgrad.learned.baselines import Trials as Trials
+from hindgrad.learned.baselines import Tuned as Tuned
+from hindgrad.learned.baselines import tune_rate as tune_rate
+from hindgrad.learned.classifiers import Examples as Examples
+from hindgrad.learned.classifiers import MLPs as MLPs
+from hindgrad.learned.classifiers import examples as examples
+from hindgrad.learned.classifiers import inverse_root as inverse_root
+from hindgrad.learned.classifiers import small_normal as small_normal
+from hindgrad.learned.convnets import ConvNets as ConvNets
+from hindgrad.learned.convnets import Images as Images
+from hindgrad.learned.curves import learned_curves as learned_curves
+from hindgrad.learned.curves import optax_curves as optax_curves
+from hindgrad.learned.families import Gaussians as Gaussians
+from hindgrad.learned.families import LogisticRegression as LogisticRegression
+from hindgrad.learned.families import Quadratics as Quadratics
+from hindgrad.learned.families import Rosenbrock as Rosenbrock
+from hindgrad.learned.fit import FitResult as FitResult
+from hindgrad.learned.fit import fit as fit
+from hindgrad.learned.lstm import CoordinateLSTM as CoordinateLSTM
+from hindgrad.learned.lstm import LogSign as LogSign
+from hindgrad.learned.moments import MomentumMLP as MomentumMLP
+from hindgrad.learned.moments import RNNProp as RNNProp
+from hindgrad.learned.partitioned import Partitioned as Partitioned
+from hindgrad.learned.partitioned import by_kind as by_kind
+from hindgrad.learned.relative import RelativeLSTM as RelativeLSTM
+from hindgrad.learned.scaling import RandomlyScaled as RandomlyScaled
+from hindgrad.learned.spectral import SpectralLSTM as SpectralLSTM
+from hindgrad.learned.store import Trained as Trained
+from hindgrad.learned.store import load as load
+from hindgrad.learned.store import save as save

@@ -148,7 +148,7 @@ def found(ours, theirs):
         ((1.0, 1.0), (2.0, 2.0), "is below every tuned optimizer at all of the steps 10 and 20"),
         ((1.0, 3.0), (2.0, 2.0), "is below every tuned optimizer at 10, but not at 20"),
         ((3.0, 3.0), (2.0, 2.0), "is below the best tuned optimizer at none of the steps"),
-        ((3.0, 1.0), (2.0, 2.0), "At 20 it is 1, Adam 2 (ratio 0.50)"),
+        ((3.0, 1.0), (2.0, 2.0), "At 20 it is 1, Adam 2 (ratio 0.5)"),
         ((3.0, None), (2.0, 2.0), "At 20 it diverges, Adam 2."),
         ((3.0, 3.0), (2.0, None), "At 20 it is 3, SGD 4 (ratio 0.75)"),
     ],

@@ -152,13 +152,13 @@ def history_figure(history: Sequence[tuple[int, float | None]], *, about: str, b
     if taken is not None:
         ax.plot(best, taken, "D", color=PALETTE["tuned"], markersize=7, zorder=4)
         ax.annotate(
-            f"taken: {taken:.3g}", (best, taken), (0, -9), textcoords="offset points",
-            fontsize=9, color=PALETTE["tuned"], ha="center", va="top", weight="bold",
+            f"taken: {taken:.3g}", (best, taken), (0, 9), textcoords="offset points",
+            fontsize=9, color=PALETTE["tuned"], ha="right", va="bottom", weight="bold",
         )  # fmt: skip
     if np.min(y[np.isfinite(y)], initial=np.inf) > 0 and np.isfinite(y).any():
         ax.set_yscale("log")
-        ax.margins(y=0.16)
         _plain_log(ax)
+    ax.margins(y=0.16)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlabel("iteration")
     tidy(ax)

@@ -86,7 +86,7 @@ def _verdict(found: Found, line: Line) -> str:
     verb = "is " if np.isfinite(ours[last]) else ""
     end = f"At {int(last):,} it {verb}{own}, {rivals[last]} {other}"
     if np.isfinite(ours[last]) and np.isfinite(theirs[last]) and theirs[last] > 0:
-        end += f" (ratio {ours[last] / theirs[last]:.2f})"
+        end += f" (ratio {ours[last] / theirs[last]:.2g})"
     return f"In the {line}, the learned optimizer {where}. {end}."
 
 

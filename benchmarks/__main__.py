@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from benchmarks import forward, hyper_cleaning, hypergradient, memory, reversal
+from benchmarks import forward, hyper_cleaning, hypergradient, memory, meta_iteration, reversal
 
 for options in ([], ["--adam"], ["--float64", "--networks", "dense-128"]):
     sys.argv[1:] = options
@@ -14,5 +14,6 @@ sys.argv[1:] = []
 reversal.main()
 forward.main()
 hyper_cleaning.main()
+meta_iteration.main()
 # One thread needs a process of its own.
 subprocess.run([sys.executable, "-m", "benchmarks.outer_step"], check=True)

@@ -72,13 +72,15 @@ def _curves(saved: Found) -> Found:
 
 
 def table(results: Results) -> Table:
-    """Losses at the reported steps."""
+    """Mean losses at the reported steps; medians are in the files."""
     problems = results["call"]["problems"]
-    shown = titled(f"Mean (median) loss over {problems} held-out problems")
+    shown = titled(f"Mean loss over {problems} held-out problems, by steps")
     for i, title in enumerate(_columns(results)):
-        shown.add_column(title, justify="left" if i < 2 else "right", no_wrap=True)
+        shown.add_column(
+            title.removeprefix("step "), justify="left" if i < 2 else "right", no_wrap=True
+        )
     for row in _rows(results):
-        shown.add_row(*row)
+        shown.add_row(*(cell.split(" (")[0] if i > 1 else cell for i, cell in enumerate(row)))
     return shown
 
 

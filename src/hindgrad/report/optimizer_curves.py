@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from hindgrad.report.figures import INK, PALETTE, head, new_figure, tidy
 
-LEARNED = (PALETTE["tuned"], "#8e44ad", "#d9661f", "#a0195b")
+LEARNED = (PALETTE["tuned"], "#8e44ad", "#d9661f", "#5b3a1a", "#d870c4")
 BASELINES = {
     "SGD": "#8a96a3",
     "momentum": "#2f7fb5",

@@ -15,7 +15,7 @@ from hindgrad.experiments import hyper_cleaning as module
 from hindgrad.experiments import reproduce
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import Reproduce
-from hindgrad.tuning.state import Store
+from hindgrad.tuning.snapshots import Snapshots
 
 EXPERIMENT = module.EXPERIMENT
 PICTURES = {"accuracy.png", "weights.png", "tuning.png", "suspects.png"}
@@ -136,17 +136,17 @@ def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkey
         return module.Watch(tmp_path / name, drawn.flipped, Line(settings.steps_outer))
 
     whole = module.tune(settings, drawn, watch("whole"))
-    monkeypatch.setattr("hindgrad.tuning.state.SECONDS_BETWEEN_SAVES", 0.0)
-    save, saves = Store.save, [0]
+    monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
+    save, saves = Snapshots.save, [0]
 
-    def save_and_stop(store, state, *, now):
-        save(store, state, now=now)
+    def save_and_stop(store, *state, now):
+        save(store, *state, now=now)
         saves[0] += 1
         if saves[0] == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "save", save_and_stop)
+        patch.setattr(Snapshots, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             module.tune(settings, drawn, watch("halves"))
     rest = watch("halves")

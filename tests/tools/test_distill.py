@@ -15,7 +15,8 @@ import hindgrad as hg
 from hindgrad.cli import main
 from hindgrad.tools import distill as module
 from hindgrad.tools import distill_outputs
-from hindgrad.tools.distillation import Distillation, Learner, Rows, initial
+from hindgrad.tools.distillation import Distillation, Learner, Rows
+from hindgrad.tools.problem import fresh
 from hindgrad.tools.table import Table
 
 SMALL = ["--hidden", "0", "--steps", "4", "--steps-outer", "40"]
@@ -189,7 +190,7 @@ def test_features_that_never_vary_are_not_learned():
     varies = jnp.array([True, False, True, True])
     learner = Learner((4, 2), steps=3)
     problem = Distillation(Rows(x, jnp.arange(30) % 2), jnp.arange(2), varies, 0.0, learner)
-    params, batch = initial(learner, jax.random.key(0)), hg.full_batch(jnp.arange(2))(0)
+    params, batch = fresh(learner.sizes, jax.random.key(0)), hg.full_batch(jnp.arange(2))(0)
     loss = lambda x: problem.loss(params, {"x": x}, batch)
     assert ((jax.grad(loss)(x[:2]) != 0).all(axis=0) == varies).all()
     assert loss(x[:2]) == loss(x[:2].at[:, 1].add(3))
@@ -197,6 +198,6 @@ def test_features_that_never_vary_are_not_learned():
 
 def test_keys_draw_fresh_initialisations():
     learner = Learner((4, 8, 2), steps=3)
-    first, again, other = (initial(learner, jax.random.key(k)) for k in (0, 0, 1))
+    first, again, other = (fresh(learner.sizes, jax.random.key(k)) for k in (0, 0, 1))
     assert (first[0]["w"] == again[0]["w"]).all()
     assert (first[0]["w"] != other[0]["w"]).all()

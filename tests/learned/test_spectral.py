@@ -1,14 +1,15 @@
 """Steps with equal singular values: against NumPy, and what follows from seeing only ratios."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hindgrad.learned import SpectralLSTM
+from hindgrad.learned.arrays import SPANS
 from hindgrad.learned.networks import apply, sigmoid
-from hindgrad.learned.spectral import LONG, QUINTIC, SPANS
+from hindgrad.learned.spectral import LONG, QUINTIC
+from tests.learned.small import steps_of, weights_of
 
 STEPS = 3
 
@@ -18,25 +19,10 @@ def optimizer():
     return SpectralLSTM(hidden=(3,), rate=0.05, decays=(0.5, 0.8))
 
 
-def weights_of(optimizer, key):
-    """Weights with a say from the start."""
-    return jax.tree.map(lambda w: w + 0.2, optimizer.weights(key))
-
-
 def gradients(key):
     draw = lambda key, name, shape: jax.random.normal(jax.random.fold_in(key, name), shape)
     keys = jax.random.split(key, STEPS)
     return [{"a": draw(k, 0, (5, 3)), "b": draw(k, 1, (4,)) / 100} for k in keys]
-
-
-@eqx.filter_jit
-def steps_of(optimizer, weights, grads):
-    transformation = optimizer.as_optax(weights)
-    state, steps = transformation.init(grads[0]), []
-    for g in grads:
-        step, state = transformation.update(g, state)
-        steps.append(step)
-    return steps
 
 
 def equal_by_hand(matrix):

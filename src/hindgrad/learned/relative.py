@@ -2,26 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
+from hindgrad.learned.arrays import mean, quiet_weights, size, with_clock
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.networks import LSTM
-
-TINY = 1e-30
-"""Added to mean squares below a root."""
 
 ROUNDING = 1e-7
 """Changes that are smaller than this against the largest gradient so far count as rounding."""
 
-LARGEST = 5.0
-"""Features are clipped to this size; the first step, which has nothing to compare with, is known
-by it."""
-
-SPANS = np.array([3.0, 10.0, 30.0, 100.0, 300.0], np.float32)
-"""The time scales of the clock, in steps."""
-
-FEATURES = 7 + len(SPANS)
+RATIOS = 7
+"""How many numbers the network sees of an array."""
 
 
 class RelativeLSTM(LearnedOptimizer):
@@ -54,9 +45,7 @@ class RelativeLSTM(LearnedOptimizer):
         return LSTM(self.hidden)
 
     def weights(self, key):
-        drawn = self.network.weights(key, FEATURES, 2)
-        output = drawn["output"] | {"matrix": 0.1 * drawn["output"]["matrix"]}
-        return drawn | {"output": output}
+        return quiet_weights(self.network, key, RATIOS, 2)
 
     def begin(self, params):
         leaves = jax.tree.leaves(params)
@@ -75,14 +64,12 @@ class RelativeLSTM(LearnedOptimizer):
             return grads, memory
         grads = [jnp.asarray(g, float) for g in leaves]
         lasts, befores = jax.tree.leaves(memory["last"]), jax.tree.leaves(memory["before"])
-        sizes = [_size(g) for g in grads]
+        sizes = [jax.vmap(size)(g) for g in grads]
         largest = [jnp.maximum(*pair) for pair in zip(memory["largest"], sizes, strict=True)]
-        ratios = jnp.concatenate(
-            [self._ratios(*a) for a in zip(grads, lasts, befores, largest, strict=True)], axis=1
-        )
-        clock = jnp.tanh(memory["count"] / SPANS - 1)[:, None]
-        clock = jnp.broadcast_to(clock, (len(SPANS), ratios.shape[1]))
-        outputs, state = self.network(weights, jnp.concatenate([ratios, clock]), memory["state"])
+        look, arrays = jax.vmap(self._ratios), zip(grads, lasts, befores, largest, strict=True)
+        ratios = jnp.concatenate([look(*array) for array in arrays]).T
+        features = with_clock(ratios, memory["count"])
+        outputs, state = self.network(weights, features, memory["state"])
         rates = jnp.split(self.rate * jnp.exp(outputs[0]), len(leaves))
         odds = self.decay / (1 - self.decay)
         decays = jnp.split(jax.nn.sigmoid(outputs[1] + jnp.log(odds)), len(leaves))
@@ -101,36 +88,26 @@ class RelativeLSTM(LearnedOptimizer):
 
     def _ratios(
         self,
-        grad: Float[Array, "problems ..."],
-        last: Float[Array, "problems ..."],
-        before: Float[Array, "problems ..."],
-        largest: Float[Array, " problems"],
-    ) -> Float[Array, "ratios problems"]:
-        """What the network sees of one array; `largest` is the largest gradient so far."""
+        grad: Float[Array, "..."],
+        last: Float[Array, "..."],
+        before: Float[Array, "..."],
+        largest: Float[Array, ""],
+    ) -> Float[Array, " ratios"]:
+        """What the network sees of one array; `largest` is the largest gradient so far. The first
+        step, which has nothing to compare with, is known by ratios that are clipped."""
         noise = ROUNDING * largest
         kinds = {"g": grad, "b": before, "c": grad - before, "s": last}
         floors = {"g": noise, "b": noise, "c": noise, "s": self.rate * noise}
-        size = {name: _size(x, floors[name]) for name, x in kinds.items()}
-        unit = {name: x / _like(size[name], x) for name, x in kinds.items()}
+        sizes = {name: size(x, floors[name]) for name, x in kinds.items()}
+        unit = {name: x / sizes[name] for name, x in kinds.items()}
         pairs = (("g", "s"), ("c", "s"), ("g", "b"), ("c", "g"))
         seen = [
-            jnp.log(size["g"] / size["b"]),
-            jnp.log(self.rate * size["c"] / size["s"]) / 2,
-            jnp.log(self.rate * size["g"] / size["s"]) / 2,
-            *(_mean(unit[first] * unit[second]) for first, second in pairs),
+            jnp.log(sizes["g"] / sizes["b"]),
+            jnp.log(self.rate * sizes["c"] / sizes["s"]) / 2,
+            jnp.log(self.rate * sizes["g"] / sizes["s"]) / 2,
+            *(mean(unit[first] * unit[second]) for first, second in pairs),
         ]
-        return jnp.clip(jnp.stack(seen), -LARGEST, LARGEST)
-
-
-def _mean(array: Float[Array, "problems ..."]) -> Float[Array, " problems"]:
-    return jnp.mean(array, axis=tuple(range(1, array.ndim)))
-
-
-def _size(
-    array: Float[Array, "problems ..."], floor: Float[Array, " problems"] | float = 0.0
-) -> Float[Array, " problems"]:
-    """The root mean square, and of no less than the floor; its derivative is finite at 0, too."""
-    return jnp.sqrt(_mean(array**2) + floor**2 + TINY)
+        return jnp.stack(seen)
 
 
 def _like(numbers: Float[Array, " problems"], array: Float[Array, "problems ..."]) -> Array:

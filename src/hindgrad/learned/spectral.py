@@ -5,23 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from hindgrad.learned.arrays import TINY, mean, quiet_weights, size, with_clock
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.networks import LSTM
-
-TINY = 1e-30
-"""Added to mean squares below a root: gradients under 1e-15 count as small."""
 
 LONG = 0.999
 """The decay of the mean square that arrays without singular values are measured by."""
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration that brings singular values near 1 (Jordan et al. 2024)."""
-
-SPANS = np.array([3.0, 10.0, 30.0, 100.0, 300.0], np.float32)
-"""The time scales of the clock, in steps."""
-
-LARGEST = 5.0
-"""Features are clipped to this size."""
 
 
 class SpectralLSTM(LearnedOptimizer):
@@ -55,10 +47,8 @@ class SpectralLSTM(LearnedOptimizer):
         return LSTM(self.hidden)
 
     def weights(self, key):
-        features = 2 * len(self.decays) + 2 + len(SPANS)
-        drawn = self.network.weights(key, features, len(self.decays))
-        output = drawn["output"] | {"matrix": 0.1 * drawn["output"]["matrix"]}
-        return drawn | {"output": output}
+        averages = len(self.decays)
+        return quiet_weights(self.network, key, 2 * averages + 2, averages)
 
     def begin(self, params):
         leaves = jax.tree.leaves(params)
@@ -82,10 +72,8 @@ class SpectralLSTM(LearnedOptimizer):
         arrays = zip(leaves, averages, squares, strict=True)
         looks = [look(*array, count) for array in arrays]
         averages, squares, directions, seen = map(list, zip(*looks, strict=True))
-        seen = jnp.concatenate(seen).T
-        clock = jnp.tanh(count / SPANS - 1)[:, None]
-        clock = jnp.broadcast_to(clock, (len(SPANS), seen.shape[1]))
-        outputs, state = self.network(weights, jnp.concatenate([seen, clock]), memory["state"])
+        features = with_clock(jnp.concatenate(seen).T, count)
+        outputs, state = self.network(weights, features, memory["state"])
         ends = np.cumsum([len(g) for g in leaves])[:-1]
         sizes = jnp.split(self.rate * jnp.exp(outputs), ends, axis=1)
         steps = [
@@ -107,19 +95,19 @@ class SpectralLSTM(LearnedOptimizer):
         decays = jnp.asarray(self.decays).reshape(-1, *(1,) * grad.ndim)
         grad = grad.astype(averages.dtype)
         averages = decays * averages + (1 - decays) * grad[None]
-        square = LONG * square + (1 - LONG) * _mean(grad**2)
-        size = jnp.sqrt(square / (1 - LONG**count) + TINY)
+        square = LONG * square + (1 - LONG) * mean(grad**2)
+        so_far = jnp.sqrt(square / (1 - LONG**count) + TINY)
         ahead = decays * averages + (1 - decays) * grad[None]  # Nesterov's look ahead
         matrix = grad.ndim >= 2 and grad.size > 0
-        directions = jax.vmap(_equal)(ahead) if matrix else ahead / size
+        directions = jax.vmap(_equal)(ahead) if matrix else ahead / so_far
         unbiased = averages / (1 - decays**count)
         seen = [
-            *(_mean(_unit(grad) * _unit(a)) for a in averages),
-            *(jnp.log(_size(grad) / _size(a)) for a in unbiased),
-            jnp.log(_size(grad) / size),
+            *(mean(_unit(grad) * _unit(a)) for a in averages),
+            *(jnp.log(size(grad) / size(a)) for a in unbiased),
+            jnp.log(size(grad) / so_far),
             jnp.asarray(float(matrix)),
         ]
-        return averages, square, directions, jnp.clip(jnp.stack(seen), -LARGEST, LARGEST)
+        return averages, square, directions, jnp.stack(seen)
 
 
 def _equal(array: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -138,14 +126,4 @@ def _equal(array: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _unit(array: Float[Array, "..."]) -> Float[Array, "..."]:
-    return array / _size(array)
-
-
-def _size(array: Float[Array, "..."]) -> Float[Array, ""]:
-    """The root mean square; its derivative is finite at 0, too."""
-    return jnp.sqrt(_mean(array**2) + TINY)
-
-
-def _mean(array: Float[Array, "..."]) -> Float[Array, ""]:
-    """The mean; 0 for an empty array."""
-    return jnp.sum(array) / max(1, array.size)
+    return array / size(array)

@@ -21,8 +21,8 @@ from jaxtyping import PyTree
 from hindgrad import learned
 from hindgrad.experiments import l2l_mlp_report as report
 from hindgrad.experiments.base import Experiment, Pieces, Results
-from hindgrad.experiments.l2l_mlp_baselines import curves_of, described, restored
-from hindgrad.learned.baselines import BASELINES, Tuned, tune_rate
+from hindgrad.experiments.l2l_mlp_baselines import described, restored
+from hindgrad.learned.baselines import BASELINES, Tuned, tune_rate, tuned_curves
 from hindgrad.learned.classifiers import small_normal
 from hindgrad.learned.problems import Family
 from hindgrad.learned.recipes import falling_adam
@@ -228,7 +228,8 @@ def compare_baselines(
     def curves(found: Tuned) -> dict[str, Any]:
         which = (found.name, found.rate, found.decay)
         if which not in known:
-            losses = curves_of(found, family, key, settings.problems, steps)
+            count = settings.problems
+            (losses,) = tuned_curves([found], family, key, count=count, steps=steps)
             known[which] = summary(losses).as_json()
         return described(found) | known[which]
 

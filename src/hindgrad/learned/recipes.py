@@ -20,12 +20,6 @@ from hindgrad.learned.relative import RelativeLSTM
 from hindgrad.learned.spectral import SpectralLSTM
 
 
-def clipped_adam(iterations: int, rate: float = 1e-3) -> optax.GradientTransformation:
-    """Adam with one rate throughout, after clipping the gradient's norm to 1."""
-    del iterations
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What is learned, on what, and how: `recipe.fit()` gives the weights."""
@@ -35,8 +29,8 @@ class Recipe:
     """Makes the problems; only then are data read."""
     iterations: int
     """Unless another number is asked for."""
-    outer: Callable[[int], optax.GradientTransformation] = clipped_adam
-    """The optimizer of the weights, for a number of iterations."""
+    outer: Callable[[int], optax.GradientTransformation] | None = None
+    """The optimizer of the weights, for a number of iterations; `fit`'s own unless given."""
     horizons: tuple[tuple[float, int], ...] = ()
     """The curriculum of `fit`, but with the first iterations as fractions of all."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +42,7 @@ class Recipe:
         """Learns the optimizer. `others` are arguments of `fit`, in place of the recipe's."""
         count = self.iterations if iterations is None else iterations
         horizons = {round(start * count): steps for start, steps in self.horizons}
-        arguments = {"outer": self.outer(count), "horizons": tuple(horizons.items())}
+        arguments = {"outer": self.outer and self.outer(count), "horizons": tuple(horizons.items())}
         arguments |= {"iterations": count, "key": key} | dict(self.settings) | others
         return fit(self.optimizer, arguments.pop("family", None) or self.family(), **arguments)
 

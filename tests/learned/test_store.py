@@ -61,6 +61,21 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, optimizer):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
 
 
+def test_equal_content_gives_equal_bytes(tmp_path):
+    """Whatever the layout of the weights in memory, and the order of notes and parts."""
+    other = MomentumMLP((2,))
+    for name, parts, notes in (
+        ("one", {"dense": other, "bias": SMALL}, {"a": 1, "b": 2}),
+        ("two", {"bias": SMALL, "dense": other}, {"b": 2, "a": 1}),
+    ):
+        optimizer = Partitioned(parts)
+        layout = np.asfortranarray if name == "two" else np.ascontiguousarray
+        weights = jax.tree.map(layout, drawn(optimizer))
+        save(tmp_path / name, optimizer, weights, notes)
+        assert eqx.tree_equal(load(tmp_path / name).weights, drawn(optimizer))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 PROGRAM = """
 import sys, jax, numpy as np
 from hindgrad.learned import Quadratics, learned_curves, load

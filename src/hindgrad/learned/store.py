@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import safetensors
-import safetensors.numpy
 from jaxtyping import PyTree
 
+from hindgrad.files import read_arrays, write_arrays
 from hindgrad.learned.base import LearnedOptimizer, View
 from hindgrad.learned.partitioned import by_kind
 
@@ -64,7 +62,7 @@ def save(
     arrays = _named(weights)
     metadata = {
         "format": f"{FORMAT} {VERSION}",
-        "optimizer": json.dumps(_encoded(optimizer, "the optimizer")),
+        "optimizer": json.dumps(_encoded(optimizer, "the optimizer"), sort_keys=True),
         "notes": _notes(notes or {}),
     }
     expected = _named(_shapes(optimizer))
@@ -80,10 +78,7 @@ def save(
             f"The weights do not belong to {optimizer!r}: {wrong}. Give those that `fit` returned "
             "for this optimizer."
         )
-    temporary = path.with_name(path.name + ".part")
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    temporary.write_bytes(safetensors.numpy.save(whole, metadata=metadata))
-    os.replace(temporary, path)
+    write_arrays(path, arrays, metadata)
 
 
 def load(name_or_path: str | Path) -> Trained:
@@ -96,12 +91,7 @@ def load(name_or_path: str | Path) -> Trained:
     kind; `FileNotFoundError` if there is no such file.
     """
     path = _find(name_or_path)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as safetensors, perhaps damaged.") from error
+    arrays, metadata = read_arrays(path)
     _check_version(path, metadata)
     try:
         optimizer = _decoded(json.loads(metadata["optimizer"]))
@@ -194,7 +184,7 @@ def _encoded(value: Any, where: str) -> Any:
 
 
 def _refusal(value: Any, where: str) -> str:
-    instead = "save the weights alone, by safetensors.numpy.save_file, and keep your code"
+    instead = "save the weights alone, by numpy.savez, and keep your code"
     if inspect.isroutine(value):
         instead = "give labels as a tree of names, or None for by_kind"
     elif not isinstance(value, (eqx.Module, Callable)):
@@ -229,7 +219,7 @@ def _decoded(value: Any) -> Any:
 
 def _notes(notes: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(notes), allow_nan=False)
+        return json.dumps(dict(notes), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"save(notes={notes!r}): {error}. Give texts, finite numbers, lists and dictionaries."

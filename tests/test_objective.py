@@ -56,6 +56,25 @@ def test_key_draws_training_and_score_alike(key):
     assert not np.array_equal(seen["training"], seen["init"])
 
 
+def test_no_batch_has_the_key_of_the_start(key):
+    """Though both are drawn from one key."""
+    batches = hg.minibatches(jnp.zeros((4, 1)), size=2, key=key)
+    taken = [jax.random.key_data(batches(t).key).tolist() for t in (0, 1, 2**31 - 1)]
+    seen = []
+
+    def start(hyper, key):
+        seen.append(jax.random.key_data(key).tolist())
+        return jnp.ones(())
+
+    training = hg.Training(
+        lambda w, h, batch: w * h["rate"], optimizer=OPTIMIZER, batches=lambda t: None, steps=1
+    )
+    with jax.disable_jit():
+        hg.Objective(training, init=start, score=lambda w, h, key: w)(HYPER, key)
+    assert seen
+    assert not any(drawn in taken for drawn in seen)
+
+
 def test_options(key):
     objective = hg.Objective(
         problems.training(OPTIMIZER, 6), init=init, score=lambda p, h, key: problems.valid(p)

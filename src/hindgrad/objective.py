@@ -6,12 +6,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import OneStep, ScoredRun
 from hindgrad.training import Training, as_adjoint
+
+
+def init_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """The key of a run's start, which no batch has: those have their step's number folded in, and
+    no run is so long."""
+    return jax.random.fold_in(key, np.uint32(2**32 - 1))
 
 
 class Objective(eqx.Module):
@@ -68,7 +75,7 @@ class Objective(eqx.Module):
         training = self.training if isinstance(self.training, Training) else self.training(key)
         params = self.init
         if _is_function(params):
-            params = params(hyper, jax.random.fold_in(key, 0))
+            params = params(hyper, init_key(key))
         return training, params
 
 

@@ -15,6 +15,7 @@ from hindgrad.experiments import regularisation as module
 from hindgrad.experiments import regularisation_report as report
 from hindgrad.experiments import reproduce
 from hindgrad.experiments.mnist import nll, split
+from hindgrad.objective import init_key
 from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
@@ -98,7 +99,7 @@ def test_the_hypergradient_of_one_step_is_the_closed_form(drawn):
     penalised, key = module.Penalised(drawn, model, module.same), jax.random.key(8)
     begin, objective = penalised.start(report.WEIGHT), penalised.objective()
     found = jax.grad(lambda log_l2: objective(log_l2, key, adjoint=hg.Reversible()))(begin)
-    layers = penalised.initial(jax.random.fold_in(key, 0))
+    layers = penalised.initial(init_key(key))
     after = objective.run(begin, key).params
     slopes = jax.grad(nll)(after, drawn.valid)
     factor = -model.rate * (1 - model.decay) * 2 * model.l2

@@ -17,6 +17,7 @@ from hindgrad.experiments import schedules_report as report
 from hindgrad.experiments.schedules_adam import authors_adam
 from hindgrad.experiments.schedules_problem import initialiser, natural
 from hindgrad.experiments.schedules_search import RANGES, search
+from hindgrad.objective import init_key
 from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
@@ -69,7 +70,7 @@ def test_the_first_outer_loss_is_that_of_a_loop_by_hand(results):
     split = mnist.in_order("digits", SMALL.rows, SMALL.rows, SMALL.rows)
     key = jax.random.fold_in(jax.random.key(SMALL.seed), 0)
     scales = [dict.fromkeys("wb", jnp.float32(SMALL.log_scale))]
-    params = initialiser((64, 10))({"log_scale": scales}, jax.random.fold_in(key, 0))
+    params = initialiser((64, 10))({"log_scale": scales}, init_key(key))
     batches = mnist.Sampled(split.train, key, SMALL.batch)
     gradient = jax.jit(jax.grad(mnist.nll))
     velocity = jax.tree.map(jnp.zeros_like, params)

@@ -14,6 +14,7 @@ from hindgrad import datasets
 from hindgrad.experiments import reproduce
 from hindgrad.experiments import sharing as module
 from hindgrad.experiments import sharing_report as report
+from hindgrad.objective import init_key
 from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
@@ -144,7 +145,7 @@ def test_the_objective_is_that_of_plain_differentiation(drawn):
         keys = jax.random.split(jax.random.key(2), len(drawn.train))
         pairs = [t.divide(k, SMALL.valid) for t, k in zip(drawn.train, keys, strict=True)]
         train, valid = zip(*pairs, strict=True)
-        z = module.initial(SMALL, 64, jax.random.fold_in(jax.random.key(2), 0))
+        z = module.initial(SMALL, 64, init_key(jax.random.key(2)))
         run = module.training(SMALL, train)(z, transforms, adjoint=hg.Stored())
         return module.losses(module.weights(transforms, run.params), valid).mean()
 

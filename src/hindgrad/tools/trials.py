@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from hindgrad.objective import init_key
 from hindgrad.tools.problem import Hyper, Metrics, Params, Problem
 
 
@@ -83,7 +84,7 @@ def learning_curve(problem: Problem, hyper: Hyper, key: PRNGKeyArray, points: in
     training = problem.training(key)
     train, valid = problem.split(key)
     first, *rest = _pieces(problem.network.steps, points)
-    params = objective.init(hyper, jax.random.fold_in(key, 0))
+    params = objective.init(hyper, init_key(key))
     losses = lambda params: jnp.stack([problem.fit(params, train), problem.fit(params, valid)])
     start = losses(params)
     run = training(params, hyper, steps=first)

@@ -119,8 +119,7 @@ class GradientTraining(Dynamics):
     coefficients: Callable
     move: Callable
     update: Callable
-    fault: Callable | None
-    fault_message: str = eqx.field(static=True)
+    fault: str | None = eqx.field(static=True)
     gradient_is_constant: bool = eqx.field(static=True)
     optimizer: MovingOptimizer | None
     hyper: PyTree
@@ -141,7 +140,6 @@ class GradientTraining(Dynamics):
             move=close(self.move, params, memory, coefficients),
             update=close(self.update, params, memory, params, coefficients),
             fault=self.fault,
-            fault_message=self.fault_message,
             gradient_is_constant=self.gradient_is_constant,
             optimizer=self.optimizer,
             hyper=self.hyper,
@@ -155,10 +153,10 @@ class GradientTraining(Dynamics):
         coefficients = self.coefficients(self.hyper, t)
         params = self.move(params, memory, coefficients)
         loss, grads = jax.value_and_grad(self.loss)(params, self.hyper, self.batches(t))
-        params, memory = self.update(grads, memory, params, coefficients)
-        if self.fault is not None:
-            params = _watched(params, grads, self.fault, self.fault_message)
-        return (params, memory), loss
+        given = (grads, memory, params, coefficients)
+        if self.fault is None:
+            return self.update(*given), loss
+        return _watched(self.update, given, message=self.fault), loss
 
     def pullback(self, wanted, state, k, cotangent):
         t = self.start + k
@@ -218,9 +216,9 @@ class GradientTraining(Dynamics):
 
         grads = gradient.values[0]
         new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
-        d_sources, d_grads, d_memory, d_params, d_coefficients = pull_update(
-            trees.zeros_where_none(new, after)
-        )
+        after = trees.zeros_where_none(new, after)
+        pulled = pull_update(after)
+        d_sources, d_grads, d_memory, d_params, d_coefficients = pulled
         curvature = gradient.tangent(d_grads)
         if output is not None:
             curvature = jax.tree.map(lambda c, g: c + output * g, curvature, gradient.values)
@@ -231,8 +229,8 @@ class GradientTraining(Dynamics):
         d_coefficients = trees.add(d_coefficients, d_coefficients_move)
         keep, now = self._destinations(wanted)
         kept, d_now = eqx.filter(d_coefficients, keep), eqx.filter(d_coefficients, now)
+        faults = self._faults((grads, params, new[0]), after, (pulled[:4], kept, d_now))
         share = trees.add(d_sources, curvature[1], self._pull_now(wanted, d_now, t))
-        faults = jnp.int32(0) if self.fault is None else self.fault(grads, d_grads)
         return Pulled((d_params, trees.add(d_memory, d_memory_move)), (share, faults), kept)
 
     def no_share(self, wanted):
@@ -243,7 +241,17 @@ class GradientTraining(Dynamics):
         sources = trees.add(sources, self._pull_kept(wanted, kept))
         if self.fault is None:
             return sources, initial
-        return eqx.error_if((sources, initial), faults > 0, self.fault_message)
+        return eqx.error_if((sources, initial), faults > 0, self.fault)
+
+    def _faults(self, entered, cotangent, left):
+        """1 if cotangents that are not finite were born in an update in which all else is finite;
+        0 if all is well, or the run has diverged, or its cotangents were about to overflow."""
+        if self.fault is None:
+            return jnp.int32(0)
+        floats = jax.tree.leaves(cotangent)
+        small = [jnp.all(jnp.abs(c) < jnp.sqrt(jnp.finfo(c.dtype).max)) for c in floats]
+        fine = trees.finite(entered) & jnp.all(jnp.stack(small))
+        return (fine & ~trees.finite(left)).astype(jnp.int32)
 
     def _destinations(self, wanted):
         """Which coefficients' cotangents are kept for every step and pulled back together at
@@ -297,17 +305,22 @@ def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Cal
     return sources
 
 
-def _watched(params: PyTree, grads: PyTree, fault: Callable, message: str) -> PyTree:
-    """`params`, which raises if forward-mode differentiation of the update failed."""
+@eqx.filter_custom_jvp
+def _watched(update: Callable, given: PyTree, *, message: str) -> PyTree:
+    """`update(*given)`, which raises if its derivative fails in forward mode."""
+    del message
+    return update(*given)
 
-    @jax.custom_jvp
-    def watched(params, grads):
-        del grads
-        return params
 
-    @watched.defjvp
-    def watched_jvp(primals, tangents):
-        moved = tangents[0]
-        return primals[0], eqx.error_if(moved, fault(primals[1], moved) > 0, message)
+@_watched.def_jvp
+def _watched_jvp(primals, tangents, *, message):
+    def push(tangents):
+        return eqx.filter_jvp(lambda update, given: update(*given), primals, tangents)
 
-    return watched(params, grads)
+    after, moved = push(tangents)
+    # What is not finite makes NaN of zeros. (A check of the tangents themselves would not be
+    # linear in them: it could not be transposed for second derivatives.)
+    _, still = push(jax.tree.map(jnp.zeros_like, tangents))
+    grads, _, params, _ = primals[1]
+    fine = trees.finite((grads, params, after[0]))
+    return after, eqx.error_if(moved, fine & ~trees.finite(still), message)

@@ -184,16 +184,16 @@ def _train(training, params, hyper, adjoint, memory, start, steps):
         return value
 
     optimizer = training.optimizer
+    coefficients = optimizer.coefficients(hyper, start)
     if memory is None:
-        memory = optimizer.init(params, optimizer.coefficients(hyper, start))
+        memory = optimizer.init(params, coefficients)
     dynamics = GradientTraining(
         loss=loss,
         batches=training.batches,
         coefficients=optimizer.coefficients,
         move=optimizer.move,
         update=optimizer.update,
-        fault=optimizer.fault,
-        fault_message=optimizer.fault_message,
+        fault=optimizer.fault(coefficients),
         gradient_is_constant=optimizer.gradient_is_constant,
         optimizer=optimizer if isinstance(optimizer, MovingOptimizer) else None,
         hyper=hyper,

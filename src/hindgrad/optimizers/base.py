@@ -1,14 +1,13 @@
 """What an optimizer is here, and how its coefficients are given."""
 
 import abc
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 Coefficient = Any
 """A rate or decay: a number, a pytree of numbers that is a prefix of the parameters' (one per
@@ -52,16 +51,11 @@ class Optimizer(eqx.Module):
         for."""
         return False
 
-    @property
-    def fault(self) -> Callable[[PyTree, PyTree], Int[Array, ""] | Bool[Array, ""]] | None:
-        """Tells from (gradient, its cotangent) whether the update's derivative failed in a step;
-        None for an optimizer whose derivative cannot fail."""
+    def fault(self, coefficients: PyTree) -> str | None:
+        """What is said if the derivative of `update` is not finite in a step of which everything
+        else is; None for an optimizer to which that cannot happen."""
+        del coefficients
         return None
-
-    @property
-    def fault_message(self) -> str:
-        """What is said when `fault` tells so."""
-        return ""
 
 
 def evaluate(coefficient: Coefficient, hyper: PyTree, t: Int[Array, ""]) -> PyTree:

@@ -1,0 +1,99 @@
+"""Any optax transformation as an optimizer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from hindgrad.optimizers.base import Optimizer
+from hindgrad.optimizers.from_optax import refusals
+from hindgrad.optimizers.from_optax.derivatives import told
+from hindgrad.optimizers.from_optax.links import links
+
+
+class FromOptax(Optimizer):
+    """See `from_optax`."""
+
+    make: Callable[[PyTree], optax.GradientTransformation]
+
+    def coefficients(self, hyper, t):
+        del t
+        return hyper
+
+    def init(self, params, coefficients):
+        made = self._made(coefficients)
+        state = made.init(params)
+        if not any(isinstance(x, (bool, int, float, complex)) for x in jax.tree.leaves(state)):
+            return state
+        # A Python number has the type that the first update gives it.
+        start = jax.tree.map(lambda x: jnp.asarray(x) if _is_number(x) else x, state)
+        _, after = jax.eval_shape(lambda: made.update(params, start, params))
+        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), start, after)
+
+    def move(self, params, memory, coefficients):
+        del memory, coefficients
+        return params
+
+    def update(self, grads, memory, params, coefficients):
+        made = self._made(coefficients)
+        with refusals.untraceable():
+            updates, after = made.update(grads, memory, params)
+        return optax.apply_updates(params, updates), _as_before(after, memory)
+
+    def fault(self, coefficients):
+        return told(links(self._made(coefficients)))
+
+    def _made(self, coefficients):
+        with refusals.untraceable():
+            made = self.make(coefficients)
+        if not isinstance(made, optax.GradientTransformation):
+            raise TypeError(
+                f"The function given to from_optax returned {made!r}, which is no optax "
+                "transformation. Return one, such as optax.adam(hyper['rate'])."
+            )
+        refusals.check_arguments(made)
+        return made
+
+
+def from_optax(make: Callable[[PyTree], optax.GradientTransformation]) -> FromOptax:
+    """An optimizer from a function of the hyperparameters to an optax transformation.
+
+        hg.from_optax(lambda hyper: optax.adamw(hyper["rate"], weight_decay=hyper["decay"]))
+
+    Works with every adjoint that does not run training backwards. Where the derivative of the
+    update is not finite though everything else in the step is (for one optax optimizer in three,
+    at gradients that are exactly zero), differentiating raises `RuntimeError`, which names
+    the part at fault and what helps. The state keeps its dtypes from step to step.
+    """
+    if isinstance(make, optax.GradientTransformation):
+        raise TypeError(
+            "from_optax was given an optax transformation. Give it a function of the "
+            "hyperparameters that returns one: from_optax(lambda hyper: optax.adam(hyper['rate']))."
+        )
+    return FromOptax(make)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (bool, int, float, complex))
+
+
+def _as_before(after: PyTree, before: PyTree) -> PyTree:
+    """The state after a step in the dtypes of that before it: a hyperparameter of more precision
+    than the parameters would widen it."""
+    if jax.tree.structure(after) != jax.tree.structure(before):
+        return after
+
+    def cast(path, new, old):
+        dtype = jnp.result_type(old)
+        kinds = [jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in (new, old)]
+        if kinds == [True, False]:
+            raise TypeError(
+                f"The optax state{jax.tree_util.keystr(path)} is {dtype} before a step and "
+                f"{jnp.result_type(new)} after it. Let init return a float there, such as 0.0."
+            )
+        return jnp.asarray(new).astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, after, before)

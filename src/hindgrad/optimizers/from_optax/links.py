@@ -1,0 +1,53 @@
+"""The parts that an optax transformation is chained from, found in what its update closes over."""
+
+import inspect
+from collections.abc import Iterator
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+import optax
+
+
+class Link(NamedTuple):
+    """A part of a chain."""
+
+    name: str
+    """The function of optax that made it."""
+    settings: dict[str, Any]
+    """What its update closes over."""
+    needs: tuple[str, ...]
+    """The arguments without which its update cannot be called."""
+
+
+def links(made: optax.GradientTransformation) -> list[Link]:
+    """The parts of a transformation in the order in which they are found, the outer ones first."""
+    return list(_within(made.update, set()))
+
+
+def _within(value: Any, seen: set[int]) -> Iterator[Link]:
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, optax.GradientTransformation):
+        yield from _within(value.update, seen)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _within(part, seen)
+    elif isinstance(value, dict):
+        yield from _within(list(value.values()), seen)
+    elif isinstance(value, MethodType):
+        yield from _within(dict(getattr(value.__self__, "__dict__", {})), seen)
+    elif isinstance(value, FunctionType):
+        settings = inspect.getclosurevars(value).nonlocals
+        if value.__name__ in ("update", "update_fn") and "<locals>" in value.__qualname__:
+            yield Link(value.__qualname__.partition(".")[0], dict(settings), _needs(value))
+        yield from _within(list(settings.values()), seen)
+
+
+def _needs(function: FunctionType) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is inspect.Parameter.empty
+    )

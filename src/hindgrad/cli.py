@@ -2,10 +2,13 @@
 
 import io
 import itertools
+import os
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from importlib.metadata import version
 
 import tyro
@@ -28,32 +31,66 @@ COMMANDS: dict[str, type] = {
 ABOUT = "Differentiates through training. Each command has its own --help."
 
 
+INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 if it cannot be done as asked, 130 if it was
-    interrupted."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    interrupted. Without arguments it is the process's own command, which then ends."""
+    if arguments is not None:
+        return _main(list(arguments))
+    try:
+        code = _main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _leave(code)
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"hindgrad {version('hindgrad')}")
         return 0
     command = _parse(arguments)
     if isinstance(command, int):
         return command
-    from hindgrad.datasets import DataError  # these are heavy, and --help does without
+    try:
+        return _outcome(command, arguments)
+    except KeyboardInterrupt:
+        print("\nInterrupted before anything was begun.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _outcome(command: Command, arguments: list[str]) -> int:
+    # These are heavy, and --help does without.
+    from hindgrad.datasets import DataError
+    from hindgrad.tools.work import Resumable
 
     try:
         _run(command)
     except (ArgumentError, DataError) as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
+    except Resumable:
         print(f"\nInterrupted; go on with: {_again(arguments)}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
-def _run(command: Command) -> None:
-    from rich.console import Console
+def _leave(code: int) -> None:
+    """Ends the process at once. Threads may still be training, and Python's own end, which takes
+    their ground away, does not always survive that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
-    console = Console()
+
+def _run(command: Command) -> None:
+    from hindgrad.tools.console import Output
+
+    console = Output()
     match command:
         case Tune():
             from hindgrad.tools import tune
@@ -111,11 +148,12 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
 
 def _again(arguments: Sequence[str]) -> str:
     kept = [a for a in arguments if a not in ("--overwrite", "--resume")]
-    return " ".join(["hindgrad", *kept, "--resume"])
+    return shlex.join(["hindgrad", *kept, "--resume"])
 
 
 def _refuse(message: str) -> int:
-    print(f"hindgrad: {message}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(f"hindgrad: {line}", file=sys.stderr)
     return 2
 
 

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from hindgrad.tools import parts as module
-from hindgrad.tools.parts import Together, apart, together
+from hindgrad.tools.parts import Together, apart, limit, together
 from hindgrad.tools.problem import Network, draw_problem
 from hindgrad.tools.table import Table
 
@@ -47,8 +47,17 @@ def test_the_hypergradient_of_the_parts_is_that_of_the_log_of_the_objective(obje
     )
 
 
-def test_a_hypergradient_from_chaotic_training_is_refused(objective, key, monkeypatch):
-    monkeypatch.setattr(module, "LIMIT", 1e-6)
-    value, grads = jax.value_and_grad(Together(objective))(apart(NETWORK.defaults()), key)
+def test_a_hypergradient_from_chaotic_training_is_refused(objective, key):
+    start = apart(NETWORK.defaults())
+    value, grads = jax.value_and_grad(Together(objective, 1e-6))(start, key)
     assert np.isfinite(value)
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(grads))
+    norm = float(optax.tree.norm(jax.grad(Together(objective))(start, key)))
+    just = jax.grad(Together(objective, norm * 1.001))(start, key)
+    assert float(optax.tree.norm(just)) == pytest.approx(norm, rel=1e-4)
+
+
+def test_what_is_chaotic_depends_on_what_is_ordinary():
+    assert limit(0.5, "classification") == 3.0
+    for norm in (0.3, 3.4, 5.3, 500.0):
+        assert limit(norm, "regression") > 2 * max(norm, 5.3)

@@ -161,6 +161,19 @@ def test_regression_from_parquet_without_searches(data, tmp_path, capsys):
     assert "test RMSE" in capsys.readouterr().out
 
 
+def test_ordinary_hypergradients_of_a_regression_are_no_end(tmp_path, capsys):
+    """Without noise in the target the loss falls by orders, and its logarithm moves fast."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)).round(2), columns=["a", "b"])
+    frame.assign(target=3 * frame["a"] - 2 * frame["b"]).to_csv(tmp_path / "line.csv", index=False)
+    call = ["tune", str(tmp_path / "line.csv"), "--no-searches", "--out", str(tmp_path / "out")]
+    call += ["--hidden", "16", "--steps", "100", "--batch", "16", "--steps-outer", "3"]
+    assert main([*call, "--seeds", "1"]) == 0
+    assert "1 undone" not in capsys.readouterr().out
+    arms = results(tmp_path / "out")["runs"][0]["arms"]
+    assert arms["tuned"]["valid_loss"] < arms["defaults"]["valid_loss"]
+
+
 def test_an_interrupted_run_resumes_with_the_same_result(data, finished, tmp_path, monkeypatch):
     out = tmp_path / "wine"
     call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]

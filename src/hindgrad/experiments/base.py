@@ -25,8 +25,9 @@ class Pieces:
 
     work: Work
 
-    def __call__(self, name: str, compute: Callable[[], Any]) -> Any:
-        return self.work.kept(name, compute)
+    def __call__(self, name: str, compute: Callable[[], Any], *, arrays: Path | None = None) -> Any:
+        """The piece; `arrays` is a file of arrays that `compute` writes, if it does."""
+        return self.work.kept(name, compute, arrays=arrays)
 
     def folder(self, name: str) -> Path:
         """A folder that lasts until the whole run is finished."""

@@ -10,7 +10,8 @@ product of the images with the parameters of all models serves them all.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,15 +175,21 @@ class Watch:
         f1 = [f1_score(self.flipped, w < CORRUPTED) for w in np.asarray(weights)]
         row = {"total": float(total), "valid": np.asarray(means).tolist(), "f1": f1}
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write("\n" + json.dumps(row))
         self.count += 1
         self.line.done(1)
 
     def of(self, history: Sequence[hg.Record]) -> dict[str, list]:
         """What was seen at each accepted step, found by the objective's value."""
-        rows = {row["total"]: row for row in map(json.loads, self.path.read_text().splitlines())}
+        rows = {row["total"]: row for row in self._rows()}
         seen = [rows[record.value] for record in history if record.status == "accepted"]
         return {name: [row[name] for row in seen] for name in ("valid", "f1")}
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for text in self.path.read_text().splitlines():
+            # A kill may cut a line short; its step is taken, and written down, again.
+            with suppress(ValueError):
+                yield json.loads(text)
 
 
 def tune(settings: Settings, drawn: Draw, watch: Watch) -> dict[str, Any]:

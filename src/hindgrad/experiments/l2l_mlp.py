@@ -297,14 +297,15 @@ def learn_all(
     how, weights = {}, []
     for seed in range(settings.seed, settings.seed + settings.seeds):
         folder = kept.folder(f"{_file(name)}-{seed}")
+        path = folder / "weights.safetensors"
 
-        def learn_and_save(seed=seed, folder=folder):
+        def learn_and_save(seed=seed, folder=folder, path=path):
             found, how = learn(settings, name, data, folder, seed, line)
-            learned.save(folder / "weights.safetensors", LEARNERS[name].optimizer, found)
+            learned.save(path, LEARNERS[name].optimizer, found)
             return how
 
-        how[str(seed)] = kept(f"learned-{_file(name)}-{seed}", learn_and_save)
-        weights.append(learned.load(folder / "weights.safetensors").weights)
+        how[str(seed)] = kept(f"learned-{_file(name)}-{seed}", learn_and_save, arrays=path)
+        weights.append(learned.load(path).weights)
     return how, weights
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from hindgrad.experiments.base import Experiment, Pieces
+from hindgrad.tools.console import list_files, say
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import Reproduce
-from hindgrad.tools.work import RESULTS, Work, write_json
+from hindgrad.tools.work import Work
 
 
 def find(name: str) -> Experiment:
@@ -35,10 +36,9 @@ def run(asked: Reproduce, console: Console) -> None:
 def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: Console) -> None:
     """Runs an experiment with these settings in the folder that was asked for."""
     folder, report = asked.folder, experiment.report
-    work = Work(folder)
-    work.check(resume=asked.resume, overwrite=asked.overwrite)
+    work = Work(folder, resume=asked.resume, overwrite=asked.overwrite)
+    work.check()
     call = {"name": experiment.name, **dataclasses.asdict(settings)}
-    call = {name: list(v) if isinstance(v, tuple) else v for name, v in call.items()}
 
     def compute():
         with Line(experiment.total(settings)) as line:
@@ -47,20 +47,9 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
     def write(final, results):
         report.write(results, final)
         lines = [f"# {experiment.name}", "", experiment.about, "", *report.summary(results)]
-        (final / "summary.md").write_text("\n".join(lines) + "\n")
-        write_json(final / RESULTS, results)
+        (final / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    results = work.results(
-        call,
-        compute,
-        write,
-        resume=asked.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
-    )
+    results = work.results(call, compute, write, tell=lambda text: say(console, [text]))
     console.print(report.table(results))
-    for line in report.summary(results):
-        console.print(line, soft_wrap=True)
-    console.print()
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
-            console.print(str(path), soft_wrap=True, highlight=False)
+    say(console, report.summary(results))
+    list_files(console, results, folder, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
 METRICS = ("valid_loss", "valid_error", "test_loss", "test_error")
@@ -101,9 +102,8 @@ def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
 def titled(title: str) -> Table:
     """An empty table, as all of them look."""
     return Table(
-        title=title,
+        title=Text(title, style="bold"),  # a name in it may have brackets
         title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -135,7 +135,7 @@ def show_interval(comparison: Paired) -> str:
 
 def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
     """One line for each arm and seed."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["arm", "seed", "training_gradients", *METRICS])
         for arm in arms:
@@ -161,7 +161,7 @@ def write_markdown(
     for c in comparisons:
         wins = f"{c.wins} of {c.seeds}"
         lines.append(_row([c.rival, names[c.metric], show_interval(c), wins]))
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _row(cells: Sequence[str]) -> str:

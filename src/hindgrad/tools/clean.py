@@ -10,6 +10,7 @@ from rich.console import Console
 from hindgrad.datasets import NAMES
 from hindgrad.tools import clean_outputs
 from hindgrad.tools.clean_settings import Clean
+from hindgrad.tools.console import say
 from hindgrad.tools.problem import CLIP, standardise
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
@@ -38,8 +39,8 @@ class Rows:
 def run(settings: Clean, console: Console) -> None:
     """Runs the command: prints what was found, and where everything is."""
     settings.check()
-    work = Work(settings.out)
-    work.check(resume=settings.resume, overwrite=settings.overwrite)
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
     table = read(settings.data, label=settings.label, task=settings.task, drop=settings.drop)
     check_classes(table, "clean")
     trusted = _trusted_file(settings, table)
@@ -49,8 +50,7 @@ def run(settings: Clean, console: Console) -> None:
         call,
         lambda: _results(settings, call, table, rows, work),
         lambda folder, results: clean_outputs.write(folder, results, table, settings.data),
-        resume=settings.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
+        tell=lambda text: say(console, [text]),
     )
     clean_outputs.show(results, settings.out, console)
 

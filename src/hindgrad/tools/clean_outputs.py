@@ -10,8 +10,9 @@ from rich.console import Console
 
 from hindgrad import datasets
 from hindgrad.report import figures, suspects
+from hindgrad.tools.console import list_files, say
 from hindgrad.tools.table import Table
-from hindgrad.tools.work import RESULTS, write_json
+from hindgrad.tools.work import RESULTS
 
 Results = dict[str, Any]
 
@@ -36,17 +37,12 @@ def write(folder: Path, results: Results, table: Table, data: str) -> None:
     _write_suspects(folder / SUSPECTS, results)
     _write_cleaned(folder, np.array(results["removed"], int), table, data)
     _write_pictures(folder, results, table)
-    write_json(folder / RESULTS, results)
 
 
 def show(results: Results, out: Path, console: Console) -> None:
     """Prints what was found, what to do next, and where everything is."""
-    for line in summary(results, out):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print()
-    for name, what in FILES.items():
-        if (out / name).exists():
-            console.print(f"{out / name}  [dim]{what}[/]", soft_wrap=True, highlight=False)
+    say(console, summary(results, out))
+    list_files(console, results, out, FILES)
 
 
 def summary(results: Results, out: Path) -> list[str]:
@@ -82,7 +78,7 @@ def _labels(count: int) -> str:
 def _write_suspects(path: Path, results: Results) -> None:
     names = results["data"]["classes"]
     label, likelier, weight = results["label"], results["likelier"], results["weight"]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "label", "likelier", "weight"])
         for row in results["order"]:

@@ -9,11 +9,12 @@ from rich.console import Console
 from hindgrad.learned.problems import Family
 from hindgrad.learned.store import SHIPPED, Trained, load, shipped
 from hindgrad.tools import optimizer_outputs
+from hindgrad.tools.console import say
 from hindgrad.tools.learned_settings import OPTIONS, CompareOptimizers
 from hindgrad.tools.optimizer_comparison import PIECES, Comparison, family
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
-from hindgrad.tools.work import RESULTS, Work, write_json
+from hindgrad.tools.work import RESULTS, Work
 
 WEIGHTS = "optimizer.safetensors"
 
@@ -28,8 +29,8 @@ FILES = {
 def run(settings: CompareOptimizers, console: Console) -> None:
     """Runs the command: prints the outcome, and where everything is."""
     settings.check()
-    work = Work(settings.out)
-    work.check(resume=settings.resume, overwrite=settings.overwrite)
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
     path = find(settings.optimizer)
     trained = read(path)
     options = {name: getattr(settings, name) for name in OPTIONS[settings.on]}
@@ -39,12 +40,11 @@ def run(settings: CompareOptimizers, console: Console) -> None:
         call,
         lambda: {"call": call, **_results(settings, trained, problems, options, work)},
         write,
-        resume=settings.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
+        tell=lambda text: say(console, [text]),
     )
     lines = summary(results)
     title = results["title"]
-    optimizer_outputs.show(results["found"], lines, FILES, settings.out, title, console)
+    optimizer_outputs.show(results, lines, FILES, settings.out, title, console)
 
 
 def find(name: str) -> Path:
@@ -123,7 +123,6 @@ def write(folder: Path, results: dict[str, Any]) -> None:
         horizon=horizon if isinstance(horizon, int) else None,
         lines=summary(results),
     )
-    write_json(folder / RESULTS, results)
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from sklearn.cluster import KMeans
 
 from hindgrad.tools import distill_outputs
+from hindgrad.tools.console import say
 from hindgrad.tools.distill_settings import Distill
 from hindgrad.tools.distillation import (
     RATES,
@@ -64,8 +65,8 @@ class Prepared:
 def run(settings: Distill, console: Console) -> None:
     """Runs the command: prints the outcome, and where everything is."""
     settings.check()
-    work = Work(settings.out)
-    work.check(resume=settings.resume, overwrite=settings.overwrite)
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
     table = read(
         settings.data,
         label=settings.label,
@@ -82,8 +83,7 @@ def run(settings: Distill, console: Console) -> None:
         call,
         lambda: {"call": call, **_results(settings, table, prepared, work)},
         lambda folder, results: distill_outputs.write(folder, results, table),
-        resume=settings.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
+        tell=lambda text: say(console, [text]),
     )
     distill_outputs.show(results, settings.out, console)
 

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from hindgrad.report import figures, learned_images
 from hindgrad.report.tables import titled
+from hindgrad.tools.console import list_files, say
 from hindgrad.tools.table import Table
-from hindgrad.tools.work import RESULTS, write_json
+from hindgrad.tools.work import RESULTS
 
 Results = dict[str, Any]
 
@@ -43,7 +44,6 @@ def write(folder: Path, results: Results, table: Table) -> None:
     else:
         _write_sheet(folder, results, table)
     _write_outcome(folder, results)
-    write_json(folder / RESULTS, results)
 
 
 def in_units(results: Results) -> np.ndarray:
@@ -73,12 +73,8 @@ def show(results: Results, out: Path, console: Console) -> None:
         cells = [f"{count(results, name):,}", accuracy(arm), rate, f"{arm['steps']:,}"]
         shown.add_row(titles(results)[name], *cells)
     console.print(shown)
-    for line in summary(results):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print()
-    for name, what in FILES.items():
-        if (out / name).exists():
-            console.print(f"{out / name}  [dim]{what}[/]", soft_wrap=True, highlight=False)
+    say(console, summary(results))
+    list_files(console, results, out, FILES)
 
 
 def summary(results: Results) -> list[str]:

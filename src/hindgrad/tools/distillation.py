@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 import hindgrad as hg
 from hindgrad.batches import Batch
 from hindgrad.tools.problem import Params, Rows, fresh, predict
+from hindgrad.tools.tuning import tune
 
 DRAWS = 2
 """Initialisations in each outer step, whose hypergradients are averaged."""
@@ -168,7 +169,7 @@ def learn(
         ),
     )
     judges = jax.random.split(jax.random.fold_in(key, steps), JUDGED)
-    result = hg.tune(
+    result = tune(
         problem,
         start,
         optimizer,
@@ -176,10 +177,8 @@ def learn(
         key=key,
         average=0.25,
         choose=lambda hyper: -accuracies(problem, hyper, valid, judges).mean(),
-        patience=None,
         checkpoint=checkpoint,
         progress=progress,
-        diagnose=False,
     )
     return Learned(result.hyper, [record.value for record in result.history], result.message)
 

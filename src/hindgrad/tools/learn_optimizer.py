@@ -16,11 +16,12 @@ from hindgrad.report import figures
 from hindgrad.report.optimizer_curves import history_figure
 from hindgrad.tools import optimizer_outputs
 from hindgrad.tools.compare_optimizers import WEIGHTS
+from hindgrad.tools.console import say
 from hindgrad.tools.learned_settings import LearnOptimizer
 from hindgrad.tools.optimizer_comparison import COARSE, PIECES, Comparison
 from hindgrad.tools.progress import Line
 from hindgrad.tools.settings import ArgumentError
-from hindgrad.tools.work import RESULTS, Work, write_json
+from hindgrad.tools.work import RESULTS, Work
 
 FILES = {
     WEIGHTS: "the optimizer: hg.learned.load reads it",
@@ -45,8 +46,8 @@ def run(settings: LearnOptimizer, console: Console) -> None:
     settings.check()
     recipe = getattr(recipes, settings.family.upper())
     chosen = arguments(settings, recipe)
-    work = Work(settings.out)
-    work.check(resume=settings.resume, overwrite=settings.overwrite)
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
     # The data are read, or refused, before anything begins.
     problems = recipe.settings.get("held_out") or recipe.family()
     call = settings.identity()
@@ -54,11 +55,10 @@ def run(settings: LearnOptimizer, console: Console) -> None:
         call,
         lambda: {"call": call, **_results(settings, recipe, chosen, problems, work)},
         lambda folder, results: write(folder, results, work.folder / WEIGHTS),
-        resume=settings.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
+        tell=lambda text: say(console, [text]),
     )
     title, lines = results["call"]["family"], summary(results)
-    optimizer_outputs.show(results["found"], lines, FILES, settings.out, title, console)
+    optimizer_outputs.show(results, lines, FILES, settings.out, title, console)
 
 
 def arguments(settings: LearnOptimizer, recipe: Recipe) -> dict[str, Any]:
@@ -89,7 +89,8 @@ def _results(
     steps = _setting(chosen, recipe, "steps")
     with Line(2 * PIECES) as line:
         line.stage("learning")
-        learning = work.kept("learning", lambda: _learn(settings, recipe, chosen, work, line))
+        learn = lambda: _learn(settings, recipe, chosen, work, line)
+        learning = work.kept("learning", learn, arrays=work.folder / WEIGHTS)
         line.done(PIECES)
         comparison = Comparison(
             trained=load(work.folder / WEIGHTS),
@@ -159,7 +160,6 @@ def write(folder: Path, results: dict[str, Any], weights: Path) -> None:
     best = next((i for i, v in history if v == learning["notes"]["held-out"]), 0)
     drawn = history_figure(history, about="what is lowered, on held-out problems", best=best)
     figures.save(drawn, folder / "history.png")
-    write_json(folder / RESULTS, results)
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from hindgrad.report.figures import save
 from hindgrad.report.optimizer_curves import Panel, curves_figure, from_json
 from hindgrad.report.tables import titled
+from hindgrad.tools.console import list_files, say
 from hindgrad.tools.optimizer_comparison import LEARNED
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -91,18 +92,18 @@ def _verdict(found: Found, line: Line) -> str:
 
 
 def show(
-    found: Found, lines: Sequence[str], files: Mapping[str, str], out: Path, title: str,
+    results: Mapping[str, Any],
+    lines: Sequence[str],
+    about: Mapping[str, str],
+    out: Path,
+    title: str,
     console: Console,
-) -> None:  # fmt: skip
+) -> None:
     """Prints the tables, the outcome in words, and where everything is."""
-    for table in tables(found, title):
+    for table in tables(results["found"], title):
         console.print(table)
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print()
-    for name, what in files.items():
-        if (out / name).exists():
-            console.print(f"{out / name}  [dim]{what}[/]", soft_wrap=True, highlight=False)
+    say(console, lines)
+    list_files(console, results, out, about)
 
 
 def _value(one: Mapping[str, Any], step: str, line: Line) -> float:
@@ -138,7 +139,7 @@ def _count(problems: int) -> str:
 
 
 def _write_csv(path: Path, found: Found) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for name, one in found.items():
@@ -160,4 +161,4 @@ def _write_markdown(path: Path, found: Found, title: str, lines: Sequence[str]) 
             cells = [_number(_value(one, step, line)) for step in steps]
             text.append(f"| {' | '.join([name, *cells, _rate(one, steps[-1])])} |")
         text.append("")
-    path.write_text("\n".join([*text, *lines]) + "\n")
+    path.write_text("\n".join([*text, *lines]) + "\n", encoding="utf-8")

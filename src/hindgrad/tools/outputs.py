@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from safetensors.numpy import load_file, save_file
 
+from hindgrad.files import read_arrays, write_arrays, write_json
 from hindgrad.report import figures, tables
 from hindgrad.report.figures import Curve, Tuned
 from hindgrad.report.tables import METRICS, Arm, Paired
+from hindgrad.tools.console import list_files, say
 from hindgrad.tools.hyperfile import FORMAT, every_step, load_form, to_units
 from hindgrad.tools.problem import Network, Standard
 from hindgrad.tools.table import Table
 from hindgrad.tools.trials import load_hyper
-from hindgrad.tools.work import RESULTS, write_json
+from hindgrad.tools.work import RESULTS
 
 Results = dict[str, Any]
 Runs = Sequence[Mapping[str, Any]]
@@ -59,7 +60,7 @@ def compared(runs: Runs) -> list[str]:
 
 def save_weights(path: Path, trained: Path, standard: Standard, table: Table) -> None:
     """The network with all that is needed to use it on raw rows."""
-    arrays = load_file(trained)
+    arrays, _ = read_arrays(trained)
     arrays["input.mean"] = standard.mean.astype(np.float32)
     arrays["input.std"] = standard.std.astype(np.float32)
     notes = {
@@ -73,7 +74,7 @@ def save_weights(path: Path, trained: Path, standard: Standard, table: Table) ->
         notes["classes"] = json.dumps(table.classes)
     else:
         notes["target"] = json.dumps({"mean": standard.target_mean, "std": standard.target_std})
-    save_file(arrays, path, metadata=notes)
+    write_arrays(path, arrays, notes)
 
 
 def write(folder: Path, results: Results, weights: Path) -> None:
@@ -87,7 +88,6 @@ def write(folder: Path, results: Results, weights: Path) -> None:
     error, words = _error_name(results), summary(results)
     tables.write_markdown(folder / "table.md", arms, comparisons, error, words)
     _write_pictures(folder, results, arms)
-    write_json(folder / RESULTS, results)
 
 
 def show(results: Results, out: Path, console: Console) -> None:
@@ -97,12 +97,8 @@ def show(results: Results, out: Path, console: Console) -> None:
     console.print(tables.results_table(arms, error, len(results["runs"])))
     if comparisons:
         console.print(tables.paired_table(comparisons, error, answer(results["runs"])))
-    for line in summary(results):
-        console.print(line, soft_wrap=True)
-    console.print()
-    for name, what in FILES.items():
-        if (out / name).exists():
-            console.print(f"{out / name}  [dim]{what}[/]", soft_wrap=True, highlight=False)
+    say(console, summary(results))
+    list_files(console, results, out, FILES)
 
 
 def summary(results: Results) -> list[str]:

@@ -4,18 +4,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 import hindgrad as hg
 from hindgrad.tools.problem import Hyper
+from hindgrad.tools.table import Kind
 
 Parts = dict[str, dict[str, Array]]
 """For each hyperparameter, parts whose sum it is."""
 
-
-LIMIT = 3.0
-"""A hypergradient of the log loss beyond this norm tells of chaotic training. Ordinary ones are
-about 0.5; near the edge of chaos they grow to thousands, and their direction means nothing."""
+LEAST: dict[Kind, float] = {"classification": 3.0, "regression": 15.0}
+TIMES = 5.0
+"""A hypergradient of the log loss tells of chaotic training if its norm is beyond `LEAST`, and
+beyond this multiple of what it is at the start. Ordinary ones are about .5 for classes, and .3 to
+5 for quantities, whose loss can fall by orders; near the edge of chaos they grow to thousands, and
+their direction means nothing."""
 
 
 class Together(eqx.Module):
@@ -26,26 +29,33 @@ class Together(eqx.Module):
     a single number, but much of what many share: so that is learned faster, and with less noise,
     than the numbers would be one by one.
 
-    A hypergradient beyond `LIMIT` is made NaN, at which `hindgrad.tune` turns back.
+    A hypergradient beyond `limit` is made NaN, at which `hindgrad.tune` turns back.
     """
 
     objective: hg.Objective
+    limit: Float[ArrayLike, ""] = eqx.field(converter=jnp.float32, default=jnp.inf)
 
     def __call__(self, parts: Parts, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jnp.log(self.objective(together(_limited(parts)), key))
+        return jnp.log(self.objective(together(_limited(parts, self.limit)), key))
+
+
+def limit(norm: float, kind: Kind) -> float:
+    """From which norm on a hypergradient is refused, given that of the start."""
+    return max(LEAST[kind], TIMES * norm)
 
 
 @jax.custom_vjp
-def _limited(parts: Parts) -> Parts:
+def _limited(parts: Parts, limit: Float[Array, ""]) -> Parts:
+    del limit
     return parts
 
 
-def _pull_limited(_, cotangent):
-    norm = optax.tree.norm(cotangent)
-    return (jax.tree.map(lambda c: jnp.where(norm <= LIMIT, c, jnp.nan), cotangent),)
+def _pull_limited(limit, cotangent):
+    fine = optax.tree.norm(cotangent) <= limit
+    return jax.tree.map(lambda c: jnp.where(fine, c, jnp.nan), cotangent), jnp.zeros_like(limit)
 
 
-_limited.defvjp(lambda parts: (parts, None), _pull_limited)
+_limited.defvjp(lambda parts, limit: (parts, limit), _pull_limited)
 
 
 def apart(hyper: Hyper) -> Parts:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hindgrad.tools.console import Output
 
 
 class Line:
@@ -19,7 +20,7 @@ class Line:
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
             TextColumn("left · {task.description}"),
-            console=Console(stderr=True),
+            console=Output(stderr=True),
             speed_estimate_period=600,
             transient=True,
         )

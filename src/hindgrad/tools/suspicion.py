@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import hindgrad as hg
 from hindgrad.batches import Batch
 from hindgrad.tools.problem import Params, fresh, predict
+from hindgrad.tools.tuning import tune
 
 FOLDS = 5
 """Into so many folds the rows are divided for an opinion on each from outside."""
@@ -152,7 +153,7 @@ def learn(
     others = len(trusted) - trusted.sum()
     share = np.clip((budget - trusted.sum()) / max(others, 1), 0.0, 1.0)
     weights = np.where(trusted, 1.0, share).astype(np.float32)
-    result = hg.tune(
+    result = tune(
         problem.objective,
         {"weights": jnp.asarray(weights)},
         optax.adam(OUTER_RATE),
@@ -160,10 +161,8 @@ def learn(
         project=hg.Box(weights=(trusted, 1)) & hg.L1Ball(weights=float(weights.sum())),
         key=key,
         adjoint=hg.Stored(),
-        patience=None,
         checkpoint=checkpoint,
         progress=progress,
-        diagnose=False,
     )
     return np.asarray(result.hyper["weights"])
 

@@ -1,19 +1,20 @@
 """`hindgrad tune`: whole tunings over several seeds, beside the searches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from rich.console import Console
-from safetensors.numpy import save_file
 
-import hindgrad as hg
+from hindgrad.files import write_arrays
 from hindgrad.tools import outputs
+from hindgrad.tools.console import say
 from hindgrad.tools.hyperfile import dump_form, read_hyper
-from hindgrad.tools.parts import Together, apart, together
+from hindgrad.tools.parts import Parts, Together, apart, limit, together
 from hindgrad.tools.problem import KNOTS, Form, Hyper, Metrics, Network, Problem, draw_problem
 from hindgrad.tools.progress import Line
 from hindgrad.tools.search import Sampler, Space, search
@@ -27,6 +28,7 @@ from hindgrad.tools.trials import (
     mean_valid_loss,
     trials,
 )
+from hindgrad.tools.tuning import tune
 from hindgrad.tools.work import Work
 
 DRAWS = 5
@@ -54,8 +56,8 @@ SEARCHES: dict[str, tuple[Sampler, bool]] = {
 def run(settings: Tune, console: Console) -> None:
     """Runs the command: prints the table and where everything is."""
     settings.check()
-    work = Work(settings.out)
-    work.check(resume=settings.resume, overwrite=settings.overwrite)
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
     table = read(
         settings.data,
         label=settings.label,
@@ -71,8 +73,7 @@ def run(settings: Tune, console: Console) -> None:
         call,
         lambda: _results(settings, call, table, network, start, work),
         lambda folder, results: outputs.write(folder, results, work.folder / WEIGHTS),
-        resume=settings.resume,
-        tell=lambda text: console.print(text, soft_wrap=True),
+        tell=lambda text: say(console, [text]),
     )
     outputs.show(results, settings.out, console)
 
@@ -106,8 +107,8 @@ class _Job:
         number = ["tune", "choose", "judge", "look"].index(purpose)
         return list(jax.random.split(jax.random.fold_in(self.key, number), count))
 
-    def kept(self, name: str, compute) -> Any:
-        return self.work.kept(f"seed-{self.seed}/{name}", compute)
+    def kept(self, name: str, compute: Callable[[], Any], *, arrays: Path | None = None) -> Any:
+        return self.work.kept(f"seed-{self.seed}/{name}", compute, arrays=arrays)
 
 
 def _results(
@@ -187,18 +188,24 @@ def _tune(job: _Job) -> dict[str, Any]:
 
     job.progress.stage(f"seed {job.seed}: hypergradients")
     (key,) = job.draws("tune", 1)
+    objective, start = job.problem.objective, apart(job.begin)
+    optimizer = _optimizer(job.steps_outer)
     with job.progress.paused():
-        result = hg.tune(
-            Together(job.problem.objective),
-            apart(job.begin),
-            _optimizer(job.steps_outer),
+        # The norm that is ordinary here: that of the first step, which is not spent twice.
+        first = tune(
+            Together(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
+        )
+        result = tune(
+            Together(objective, limit(first.history[0].norm, job.problem.network.kind)),
+            start,
+            optimizer,
             steps=job.steps_outer,
             key=key,
             choose=choose,
             average=1 / 3,
-            patience=None,
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
             progress=job.progress.shown,
+            diagnose=True,
         )
     return {
         "hyper": dump_hyper(together(result.hyper)),
@@ -206,6 +213,10 @@ def _tune(job: _Job) -> dict[str, Any]:
         "history": [_finite(np.exp(record.value)) for record in result.history],
         "how": result.message,
     }
+
+
+def _any(_: Parts) -> float:
+    return 0.0
 
 
 def _optimizer(steps: int) -> optax.GradientTransformation:
@@ -256,7 +267,7 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
             **{metric: _finite(value) for metric, value in means._asdict().items()},
         }
 
-    judged = job.kept(f"{_file(name)}-judged", judge)
+    judged = job.kept(f"{_file(name)}-judged", judge, arrays=_weights(job, name))
     job.progress.done(JUDGES)
     return judged
 
@@ -267,7 +278,11 @@ def _save_weights(job: _Job, name: str, trial: Trial) -> None:
         for i, layer in enumerate(trial.params)
         for part in ("w", "b")
     }
-    save_file(arrays, job.work.folder / f"seed-{job.seed}" / f"{_file(name)}.safetensors")
+    write_arrays(_weights(job, name), arrays)
+
+
+def _weights(job: _Job, name: str) -> Path:
+    return job.work.folder / f"seed-{job.seed}" / f"{_file(name)}.safetensors"
 
 
 def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dict[str, Any]:

@@ -1,0 +1,18 @@
+"""`hindgrad.tune` as the commands use it."""
+
+from typing import Any
+
+import hindgrad as hg
+from hindgrad.tools.settings import ArgumentError
+
+
+def tune(*arguments: Any, **options: Any) -> hg.TuneResult:
+    """`hindgrad.tune`, to the last step and without a diagnosis of the answer unless asked for.
+
+    Raises `ArgumentError` where that says that it cannot begin or go on, such as from a start
+    whose training diverges.
+    """
+    try:
+        return hg.tune(*arguments, **{"patience": None, "diagnose": False} | options)
+    except ValueError as error:
+        raise ArgumentError(" ".join(str(error).split())) from error

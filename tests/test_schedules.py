@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.interpolate import CubicSpline
 
 import hindgrad as hg
-from hindgrad.schedules import Between, Linear, Piecewise, Positive, Real, Spline
+from hindgrad.schedules import Between, Linear, Piecewise, Positive, Real, Spline, WarmupCosine
 
 KINDS = (Piecewise, Linear, Spline)
 
@@ -141,10 +142,113 @@ def test_a_run_through_every_adjoint():
         )
 
 
+# A warm-up and a cosine.
+
+
+def by_hand(peak, warmup, end, steps):
+    """The formula, a step at a time."""
+    rates = []
+    for t in range(steps):
+        if t <= warmup:
+            rates.append(peak * (t + 1) / (warmup + 1))
+        else:
+            turn = np.pi * (t - warmup) / (steps - 1 - warmup)
+            rates.append(end + (peak - end) * (1 + np.cos(turn)) / 2)
+    return np.array(rates)
+
+
+def optax_warmup_cosine(peak, warmup, end, steps):
+    schedule = optax.warmup_cosine_decay_schedule(peak / (warmup + 1), peak, warmup, steps - 1, end)
+    return schedule(jnp.arange(steps))
+
+
+@pytest.mark.parametrize("warmup", [0.2, 3, 7.5, 8, 28.9])
+def test_warmup_cosine_is_its_formula(x64, warmup):
+    """And beyond the end the end stays; optax says the same, where it can."""
+    schedule = WarmupCosine(30)
+    numbers = schedule.init(0.3, warmup=warmup, end=0.02)
+    got = all_steps(schedule, numbers, 33)
+    np.testing.assert_allclose(got[:30], by_hand(0.3, warmup, 0.02, 30), rtol=1e-12)
+    np.testing.assert_allclose(got[30:], 0.02, rtol=1e-12)
+    np.testing.assert_allclose(schedule.values(numbers), got[:30], rtol=1e-12)
+    if isinstance(warmup, int):
+        wanted = optax_warmup_cosine(0.3, warmup, 0.02, 30)
+        np.testing.assert_allclose(got[:30], wanted, rtol=1e-12)
+
+
+def test_warmup_cosine_is_differentiated_by_all_three(x64):
+    """In their own scale and in the free one; also by the warm-up, under jit and vmap."""
+    schedule, given = WarmupCosine(30), np.array([0.3, 7.3, 0.02])
+    weights = np.linspace(1, 2, 30)
+    make = lambda g: schedule.init(g[0], warmup=g[1], end=g[2])
+    total = lambda g: jnp.vdot(weights, schedule.values(make(g)))
+    got = jax.jit(jax.vmap(jax.grad(total)))(jnp.stack([given, given]))
+    moves = 1e-6 * np.eye(3)
+    slope = lambda m: weights @ (by_hand(*(given + m), 30) - by_hand(*(given - m), 30)) / 2e-6
+    wanted = [slope(m) for m in moves]
+    np.testing.assert_allclose(got, [wanted, wanted], rtol=1e-6)
+    numbers = make(given)
+    free = jax.grad(lambda n: jnp.vdot(weights, schedule.values(n)))(numbers)
+    share = given[1] / 29
+    scales = given[0], 29 * share * (1 - share), given[2]
+    np.testing.assert_allclose(free, np.array(wanted) * scales, rtol=1e-6)
+
+
+def test_warmup_cosine_is_finite_whatever_its_numbers():
+    schedule = WarmupCosine(20)
+    extremes = jnp.array([[0.0, share, end] for share in (-1e4, -5, 0, 5, 1e4) for end in (-30, 3)])
+    rates = jax.vmap(schedule.values)(extremes)
+    slopes = jax.vmap(jax.grad(lambda n: schedule.values(n).sum()))(extremes)
+    assert (rates > 0).all()
+    assert jnp.isfinite(rates).all()
+    assert jnp.isfinite(slopes).all()
+    assert schedule(jnp.zeros(3, jnp.bfloat16), 4).dtype == jnp.bfloat16
+
+
+def test_the_warmup_cosine_nearest_to_known_values(x64):
+    """Its own numbers, from a tree with an array; those of optax's; and no change comes nearer."""
+    schedule = WarmupCosine(40)
+    pair = jnp.array([0.3, 0.1])
+    numbers = schedule.init({"w": 0.2, "b": pair}, warmup={"w": 5.5, "b": 11.0}, end=0.01)
+    assert (numbers["w"].shape, numbers["b"].shape) == ((3,), (3, 2))
+    found = schedule.fit(schedule.values(numbers))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), found, numbers)
+    found = schedule.fit(optax_warmup_cosine(0.4, 4, 0.01, 40))
+    np.testing.assert_allclose(found, schedule.init(0.4, warmup=4, end=0.01), atol=1e-8)
+    roof = 0.2 - 0.01 * jnp.abs(jnp.arange(40) - 9.0) ** 0.5
+    far = lambda n: jnp.sum((schedule.values(n) - roof) ** 2)
+    best = schedule.fit(roof)
+    moves = 0.01 * jnp.concatenate([jnp.eye(3), -jnp.eye(3)])
+    assert (jax.vmap(far)(best[None] + moves) > far(best)).all()
+
+
+def test_a_warm_up_is_tuned(x64):
+    """Its hypergradient through a run, against finite differences."""
+    schedule = WarmupCosine(12)
+    training = hg.Training(
+        lambda w, h, batch: jnp.sum(jnp.cosh(w * jnp.array([1.0, 2.0]))),
+        optimizer=hg.Momentum(lambda h, t: schedule(h, t), 0.5),
+        batches=lambda t: None,
+        steps=12,
+    )
+    objective = hg.Objective(training, init=jnp.ones(2), score=lambda w, h, key: jnp.sum(w**2))
+    assert hg.check(objective, schedule.init(0.05, warmup=4.4, end=0.001)).ok
+
+
+@pytest.mark.parametrize("kind", [*KINDS, lambda knots, steps, range_: WarmupCosine(steps)])
+def test_strict_promotion(kind):
+    """Nothing is promoted in silence, whatever the step's type."""
+    with jax.numpy_dtype_promotion("strict"):
+        schedule = kind(3, 10, Positive())
+        numbers = schedule.fit(jnp.linspace(0.1, 0.2, 10))
+        for t in (3, np.int64(3), np.uint8(3), jnp.int32(3)):
+            assert schedule(numbers, t) == schedule.values(numbers)[3]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Spline(1, 10), r"Spline\(knots=1\): a whole number from 2 on"),
+        (lambda: Spline(1, 10), r"Spline\(knots=1\): a whole number, at least 2"),
         (lambda: Linear(2, 0), r"Linear\(steps=0\)"),
         (lambda: Piecewise(2, 5).init(-1.0), r"value -1 is not within .* Positive\(\)"),
         (lambda: Linear(2, 5, Between()).init(1.0), r"value 1 is not within .* Between\(\)"),
@@ -153,7 +257,12 @@ def test_a_run_through_every_adjoint():
         (lambda: Between(0.9, 0.5), r"Between\(0.9, 0.5\): two finite bounds"),
         (lambda: Between(0, float("inf")), r"Between\(0.0, inf\): two finite bounds"),
         (lambda: Linear(3, 5)(jnp.zeros(3), jnp.arange(3)), r"steps of shape \(3,\); .* values"),
-        (lambda: Linear(3, 5)(jnp.zeros(2), 0), r"3 knots was given numbers of shape \(2,\)"),
+        (lambda: Linear(3, 5)(jnp.zeros(2), 0), r"3 numbers was given an array of shape \(2,\)"),
+        (lambda: Linear(True, 5), r"Linear\(knots=True\): a whole number"),
+        (lambda: WarmupCosine(1), r"WarmupCosine\(steps=1\): a whole number, at least 2"),
+        (lambda: WarmupCosine(5).init(0.1, warmup=4, end=0.1), r"4 is not within .* Between"),
+        (lambda: WarmupCosine(5).init(0.1, warmup=2, end=0.0), r"0 is not within .* Positive"),
+        (lambda: WarmupCosine(5).fit(jnp.ones(4)), r"a row for each of the 5 steps"),
     ],
 )
 def test_refusals(make, words):

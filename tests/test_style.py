@@ -53,6 +53,7 @@ def test_imports_run_downward():
     """A lower layer never imports a higher one."""
     layers = [
         "trees",
+        "arguments",
         "files",
         "numerics",
         "exact",

@@ -46,3 +46,14 @@ def test_sizes():
     tree = {"a": jnp.zeros((2, 3)), "b": np.zeros(4, np.float64), "c": None}
     assert trees.size(tree) == 10
     assert trees.nbytes(tree) == 6 * 4 + 4 * 8
+
+
+def test_norm_is_of_all_floats_in_their_widest_type(x64):
+    tree = {"a": jnp.array([3.0], jnp.bfloat16), "b": jnp.array([4j]), "n": 7, "e": jnp.zeros(0)}
+    with jax.numpy_dtype_promotion("strict"):
+        norm = trees.norm(tree)
+    assert norm == 5
+    assert norm.dtype == jnp.float64
+    assert trees.norm({"a": jnp.full(4, 0.5, jnp.float16)}).dtype == jnp.float32
+    assert trees.widest(jnp.bfloat16, np.float16) == np.float32
+    assert trees.norm({"n": 1}) == 0

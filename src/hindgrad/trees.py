@@ -1,5 +1,6 @@
 """Small tools for pytrees of parameters, hyperparameters and cotangents."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 
 def as_hyper(hyper: PyTree) -> PyTree:
@@ -50,6 +51,20 @@ def nbytes(tree: PyTree) -> int:
     return sum(
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")
     )
+
+
+def widest(*dtypes: Any) -> np.dtype:
+    """The float type that holds all of these, float32 at least; whatever JAX may promote itself."""
+    real = (np.finfo(d).dtype if np.dtype(d).kind == "c" else d for d in dtypes)
+    return functools.reduce(np.promote_types, real, np.dtype(np.float32))
+
+
+def norm(tree: PyTree) -> Float[Array, ""]:
+    """The Euclidean norm of all floats of a tree, in the widest of their types."""
+    floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    dtype = widest(*(x.dtype for x in floats))
+    squares = [jnp.sum(jnp.square(jnp.abs(x).astype(dtype))) for x in floats]
+    return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
 def finite(tree: PyTree) -> Bool[Array, ""]:

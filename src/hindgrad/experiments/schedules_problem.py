@@ -11,14 +11,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import hindgrad as hg
 from hindgrad.experiments import mnist
-from hindgrad.schedules import Schedule
+from hindgrad.schedules import KnotSchedule
 
 
 class Form(eqx.Module):
     """How the hyperparameters make rates and decays: a schedule for each group."""
 
-    rate: Schedule
-    decay: Schedule
+    rate: KnotSchedule
+    decay: KnotSchedule
     layers: int = eqx.field(static=True)
 
     def start(self, log_rate: float, decay: float, log_scale: float) -> dict[str, PyTree]:

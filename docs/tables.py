@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import hindgrad as hg
+from hindgrad.optimizers.from_optax.derivatives import PLACES, ROWS
 
 DOCS = Path(__file__).parent
 HEADINGS = {
@@ -31,7 +32,21 @@ def adjoints() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-TABLES = {"adjoints.md": {"adjoints": adjoints}}
+def derivatives() -> str:
+    """A row for each kind of optax transformation whose derivative is NaN at zero gradients."""
+    rows = [["in optax and optax.contrib", "NaN", "what helps"], ["---"] * 3]
+    for names, row in ROWS.items():
+        place = PLACES[row.at] if row.at else ""
+        if row.float32:
+            place = "; ".join(filter(None, [place, f"in float32 {PLACES[row.float32]}"]))
+        rows.append([", ".join(f"`{name}`" for name in names.split()), place, row.cure])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+TABLES = {
+    "adjoints.md": {"adjoints": adjoints},
+    "optimizer.md": {"derivatives": derivatives},
+}
 """For each page, what stands between the markers `<!-- name -->` and `<!-- /name -->`."""
 
 

@@ -239,9 +239,14 @@ class GradientTraining(Dynamics):
     def finish(self, wanted, share, kept, initial):
         sources, faults = share
         sources = trees.add(sources, self._pull_kept(wanted, kept))
-        if self.fault is None:
-            return sources, initial
-        return eqx.error_if((sources, initial), faults > 0, self.fault)
+        return self._checked(sources, faults), self._checked(initial, faults)
+
+    def _checked(self, cotangents, faults):
+        """The cotangents, which raise if a fault is in them. (One that reaches nothing that is asked
+        for is none: at a start held fixed, or where its share is not selected.)"""
+        if self.fault is None or not jax.tree.leaves(cotangents):
+            return cotangents
+        return eqx.error_if(cotangents, (faults > 0) & ~trees.finite(cotangents), self.fault)
 
     def _faults(self, entered, cotangent, left):
         """1 if cotangents that are not finite were born in an update in which all else is finite;

@@ -1,8 +1,10 @@
 """Any optax transformation as an optimizer."""
 
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -26,7 +28,7 @@ class FromOptax(Optimizer):
     def init(self, params, coefficients):
         made = self._made(coefficients)
         state = made.init(params)
-        if not any(isinstance(x, (bool, int, float, complex)) for x in jax.tree.leaves(state)):
+        if not any(map(_is_number, jax.tree.leaves(state))):
             return state
         # A Python number has the type that the first update gives it.
         start = jax.tree.map(lambda x: jnp.asarray(x) if _is_number(x) else x, state)
@@ -39,8 +41,9 @@ class FromOptax(Optimizer):
 
     def update(self, grads, memory, params, coefficients):
         made = self._made(coefficients)
+        wide = partial(_widened, dtypes=_floats(coefficients))
         with refusals.untraceable():
-            updates, after = made.update(grads, memory, params)
+            updates, after = made.update(wide(grads), wide(memory), wide(params))
         return optax.apply_updates(params, updates), _as_before(after, memory)
 
     def fault(self, coefficients):
@@ -66,7 +69,10 @@ def from_optax(make: Callable[[PyTree], optax.GradientTransformation]) -> FromOp
     Works with every adjoint that does not run training backwards. Where the derivative of the
     update is not finite though everything else in the step is (for one optax optimizer in three,
     at gradients that are exactly zero), differentiating raises `RuntimeError`, which names
-    the part at fault and what helps. The state keeps its dtypes from step to step.
+    the part at fault and what helps.
+
+    Parameters and state keep their dtypes from step to step. If a hyperparameter is of more
+    precision, the update is computed in that.
     """
     if isinstance(make, optax.GradientTransformation):
         raise TypeError(
@@ -80,9 +86,24 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float, complex))
 
 
+def _floats(tree: PyTree) -> list[Any]:
+    dtypes = [jnp.result_type(x) for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
+    return [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+
+
+def _widened(tree: PyTree, dtypes: list[Any]) -> PyTree:
+    """The floats of a tree in the precision of these dtypes, if that is more than their own."""
+
+    def widen(x):
+        if not eqx.is_inexact_array(x):
+            return x
+        return x.astype(reduce(jnp.promote_types, dtypes, x.dtype))
+
+    return jax.tree.map(widen, tree)
+
+
 def _as_before(after: PyTree, before: PyTree) -> PyTree:
-    """The state after a step in the dtypes of that before it: a hyperparameter of more precision
-    than the parameters would widen it."""
+    """The state after a step in the dtypes of that before it."""
     if jax.tree.structure(after) != jax.tree.structure(before):
         return after
 

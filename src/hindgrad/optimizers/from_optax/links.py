@@ -12,7 +12,7 @@ class Link(NamedTuple):
     """A part of a chain."""
 
     name: str
-    """The function of optax that made it."""
+    """The function that made it."""
     settings: dict[str, Any]
     """What its update closes over."""
     needs: tuple[str, ...]
@@ -24,10 +24,7 @@ def links(made: optax.GradientTransformation) -> list[Link]:
     return list(_within(made.update, set()))
 
 
-def _within(value: Any, seen: set[int]) -> Iterator[Link]:
-    if id(value) in seen:
-        return
-    seen.add(id(value))
+def _within(value: Any, seen: set[FunctionType]) -> Iterator[Link]:
     if isinstance(value, optax.GradientTransformation):
         yield from _within(value.update, seen)
     elif isinstance(value, (list, tuple)):
@@ -37,10 +34,13 @@ def _within(value: Any, seen: set[int]) -> Iterator[Link]:
         yield from _within(list(value.values()), seen)
     elif isinstance(value, MethodType):
         yield from _within(dict(getattr(value.__self__, "__dict__", {})), seen)
-    elif isinstance(value, FunctionType):
+    elif isinstance(value, FunctionType) and value not in seen:
+        seen.add(value)
         settings = inspect.getclosurevars(value).nonlocals
-        if value.__name__ in ("update", "update_fn") and "<locals>" in value.__qualname__:
-            yield Link(value.__qualname__.partition(".")[0], dict(settings), _needs(value))
+        *makers, name = value.__qualname__.split(".<locals>.")
+        if makers and name in ("update", "update_fn"):
+            maker = makers[0] if value.__module__.startswith("optax.") else makers[-1]
+            yield Link(maker, dict(settings), _needs(value))
         yield from _within(list(settings.values()), seen)
 
 

@@ -241,6 +241,12 @@ def test_hyperparameters_of_more_precision_than_the_parameters(name):
     assert abs(got - wanted) <= 0.15 * abs(wanted)
 
 
+def test_several_steps_to_one(x64):
+    """What is no `GradientTransformation`, but has its methods, serves as well."""
+    score = regression(lambda h: optax.MultiSteps(optax.sgd(h, momentum=0.5), 2))
+    assert agree(jax.grad(score)(0.1), score, 0.1)
+
+
 REFUSED = {
     "polyak_sgd": (lambda h: optax.polyak_sgd(h), "scale_by_polyak takes value besides"),
     "within a chain": (

@@ -52,7 +52,7 @@ class FromOptax(Optimizer):
     def _made(self, coefficients):
         with refusals.untraceable():
             made = self.make(coefficients)
-        if not isinstance(made, optax.GradientTransformation):
+        if not all(callable(getattr(made, name, None)) for name in ("init", "update")):
             raise TypeError(
                 f"The function given to from_optax returned {made!r}, which is no optax "
                 "transformation. Return one, such as optax.adam(hyper['rate'])."

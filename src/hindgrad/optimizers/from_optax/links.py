@@ -19,8 +19,9 @@ class Link(NamedTuple):
     """The arguments without which its update cannot be called."""
 
 
-def links(made: optax.GradientTransformation) -> list[Link]:
-    """The parts of a transformation in the order in which they are found, the outer ones first."""
+def links(made: Any) -> list[Link]:
+    """The parts of what has an init and an update, in the order in which they are found, the outer
+    ones first."""
     return list(_within(made.update, set()))
 
 

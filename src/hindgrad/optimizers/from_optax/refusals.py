@@ -3,14 +3,15 @@
 import contextlib
 import traceback
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 import jax
-import optax
 
 from hindgrad.optimizers.from_optax.links import links
 
 
-def check_arguments(made: optax.GradientTransformation) -> None:
+def check_arguments(made: Any) -> None:
     """Raises `TypeError` if the update cannot be called with gradients, state and parameters."""
     for link in links(made):
         if link.needs:
@@ -36,10 +37,10 @@ def untraceable() -> Iterator[None]:
         raise TypeError(
             f"optax's {name} was given a hyperparameter whose value it asks for in Python code, "
             "but while a run is traced, a hyperparameter has none. Give it plain numbers, or use a "
-            "schedule of hg.schedules, such as hg.schedules.Linear, as the rate: optax.sgd(lambda "
+            "schedule of hg.schedules, such as WarmupCosine, as the rate: optax.sgd(lambda "
             "count: schedule(hyper['rate'], count))."
         ) from error
 
 
-def _is_optax(frame) -> bool:
+def _is_optax(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__", "").startswith("optax.")

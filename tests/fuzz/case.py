@@ -101,6 +101,8 @@ class Case:
     entry: str
     closed: list[str]
     """Hyperparameters that the functions close over, in place of being given them."""
+    narrow: list[str]
+    """Hyperparameters in float32 where others are in float64."""
     score_weights: np.ndarray
     cut: int
     """Where a resumed run is resumed."""
@@ -127,9 +129,16 @@ class Case:
     def trained(self):
         return self.hypers.trained
 
-    def hyper(self, wide=False):
-        """The hyperparameters that derivatives are taken by."""
-        return jax.tree.map(lambda x: self._array(x, wide), self.hypers.values)
+    def hyper(self, values: Any, wide: bool) -> Any:
+        """The hyperparameters that derivatives are taken by, of these values, as arrays."""
+
+        def array(name, value):
+            narrow = name in self.narrow and not wide
+            return jax.tree.map(
+                lambda x: jnp.asarray(x, jnp.float32) if narrow else self._array(x, wide), value
+            )
+
+        return {name: array(name, value) for name, value in values.items()}
 
     def complete(self, hyper):
         """With those that have no derivative."""
@@ -226,19 +235,20 @@ class Case:
         weights = self._array(self.score_weights, False)
         value = jnp.mean((flat - jnp.resize(weights, flat.shape)) ** 2 + jnp.sin(flat))
         if "direct" in hyper:
-            value = value + hyper["direct"][0] * jnp.mean(flat) + hyper["direct"][1] ** 2
+            slope, more = hyper["direct"]
+            value = value + slope * jnp.mean(flat) + jnp.sum(more["square"] ** 2)
         if losses is not None:
             value = value + jnp.dot(jnp.sin(jnp.arange(1, self.steps + 1.0)), losses) / self.steps
         return value
 
     def __str__(self):
-        hyper = {name: np.shape(x) for name, x in self.hypers.values.items()}
+        hyper = jax.tree.map(np.shape, self.hypers.values)
         return "\n  ".join(
             [
                 f"case {self.seed}: {self.precision}, {self.steps} steps of {self.optimizer}",
                 f"params {self.spec}",
                 f"operations {self.operations}",
-                f"hyper {hyper}, closed over: {self.closed}",
+                f"hyper {hyper}, closed over: {self.closed}, in float32: {self.narrow}",
                 f"batches {self.batching}, start {self.start_kind}, entry {self.entry}",
             ]
         )

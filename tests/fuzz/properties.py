@@ -174,7 +174,7 @@ class Judge:
         if check.way == "vmap":
             both = jax.tree.map(lambda *xs: jnp.stack(xs), here, self._given(1))
             return jax.jit(jax.vmap(evaluate))(both)
-        along = jax.tree.map(jnp.asarray, self.along)
+        along = self.case.hyper(self.along, wide=False)
         if check.way == "tangent":
             return jax.jit(lambda h: jax.jvp(function, (h,), (along,)))(here)
         if self.case.seed % 2:
@@ -182,7 +182,7 @@ class Judge:
         return jax.jit(jax.grad(lambda h: _dot(jax.grad(function)(h), along)))(here)
 
     def _given(self, lane):
-        return jax.tree.map(jnp.asarray, self.lanes[lane])
+        return self.case.hyper(self.lanes[lane], wide=False)
 
     def _wanted(self, check, wide=True):
         """The reference's answer."""
@@ -191,7 +191,7 @@ class Judge:
             return jax.tree.map(lambda *xs: np.stack(xs), at(self.lanes[0]), at(self.lanes[1]))
         if check.way == "tangent":
             value, gradient = at(self.lanes[0])
-            return value, np.asarray(_dot(gradient, self.along))
+            return value, np.asarray(_dot(gradient, self.along, np.vdot))
         if check.way != "second":
             return at(self.lanes[0])
         step = 1e-5
@@ -204,8 +204,7 @@ class Judge:
     def _reference(self, hyper, wide, window):
         with jax.enable_x64(wide or self.case.x64):
             function = lambda h: reference.score(self.case, h, wide=wide, window=window)
-            dtype = jnp.float64 if wide or self.case.x64 else jnp.float32
-            hyper = jax.tree.map(lambda x: jnp.asarray(x, dtype), hyper)
+            hyper = self.case.hyper(hyper, wide)
             key = wide, window
             if key not in self.programs:
                 self.programs[key] = jax.jit(jax.value_and_grad(function))
@@ -221,8 +220,8 @@ class Judge:
             )
 
 
-def _dot(a, b):
-    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+def _dot(a, b, vdot=jnp.vdot):
+    return sum(vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def _finite(tree):

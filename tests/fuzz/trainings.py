@@ -14,6 +14,8 @@ from tests.fuzz.rules import COARSE, TRUE, UNTRUE
 
 PRECISIONS = {"double": 0.78, "single": 0.08, "mixed": 0.08, "half": 0.06}
 """The dtypes of a training, and how often each comes."""
+COUNTS = [1, 1, 1, 2, 2, 3]
+"""Of operations: few, since most of the time goes into tracing and compiling."""
 
 
 def draw(seed: int) -> Case:
@@ -27,13 +29,18 @@ def draw(seed: int) -> Case:
     start_kind = str(rng.choice(["constant", "scaled", "drawn"], p=[0.4, 0.35, 0.25]))
     if start_kind != "constant":
         hypers.add("scale", rng.uniform(0.7, 1.3))
-    shapes = {"shift": D, "weights": ROWS, "penalty": (), "direct": 2}
-    for name in shapes:
-        if rng.random() < 0.4:
-            draw = rng.uniform(0.2, 1, shapes[name])
-            hypers.add(name, -2 - draw if name == "penalty" else draw)
+    kinds = {
+        "shift": lambda: rng.normal(size=D) / 2,
+        "weights": lambda: rng.uniform(0.2, 1, ROWS),
+        "penalty": lambda: float(rng.uniform(-3, -2)),
+        "direct": lambda: (float(rng.normal()), {"square": rng.normal(size=2)}),
+        "empty": lambda: np.zeros((0, 2)),
+    }
+    for name, value in kinds.items():
+        if rng.random() < (0.1 if name == "empty" else 0.4):
+            hypers.values[name] = value()
     if not hypers.values:
-        hypers.add("shift", rng.normal(size=D) / 2)
+        hypers.values["shift"] = kinds["shift"]()
     entries = {"objective": 0.5, "training": 0.2, "unrolled": 0.15, "resumed": 0.15}
     entry = str(rng.choice(list(entries), p=list(entries.values())))
     entry = "training" if entry == "resumed" and steps == 1 else entry
@@ -52,6 +59,7 @@ def draw(seed: int) -> Case:
         start_kind=start_kind,
         entry=entry,
         closed=closed,
+        narrow=[name for name in hypers.values if precision == "mixed" and rng.random() < 0.4],
         score_weights=rng.normal(size=3),
         cut=int(rng.integers(1, max(2, steps))),
     )
@@ -60,11 +68,11 @@ def draw(seed: int) -> Case:
 def _operations(rng, precision, leaves):
     names = [*OPERATIONS, *TRUE]
     if precision == "double":
-        chosen = [str(rng.choice(names)) for _ in range(rng.integers(1, 6))]
+        chosen = [str(rng.choice(names)) for _ in range(rng.choice(COUNTS))]
         if rng.random() < 0.12:
             chosen.insert(rng.integers(len(chosen) + 1), str(rng.choice(list(UNTRUE))))
     else:
-        chosen = [str(rng.choice(names)) for _ in range(rng.integers(1, 4))]
+        chosen = [str(rng.choice(names)) for _ in range(rng.choice(COUNTS))]
         if rng.random() < 0.5:
             chosen.insert(rng.integers(len(chosen) + 1), str(rng.choice(list(COARSE))))
         chosen = [name for name in chosen if name not in JUMPING] or ["tanh"]
@@ -101,7 +109,7 @@ def _params(rng, precision):
         return [np.int32(3), jnp.arange(3), None, "name", True, 5][rng.integers(6)]
 
     made = [leaf((D,)) if rng.random() < 0.8 else leaf((2, 3))]
-    made += [leaf() for _ in range(rng.integers(0, 3))]
+    made += [leaf() for _ in range(rng.choice([0, 0, 0, 1, 1, 2]))]
     made += [block() for _ in range(rng.random() < 0.35)]
     made += [others() for _ in range(rng.random() < 0.25)]
     order = [made[i] for i in rng.permutation(len(made))]

@@ -1,6 +1,9 @@
 """The command line: one clear line for whatever cannot be done, and nothing written."""
 
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -76,6 +79,19 @@ REFUSED = [
     ("tune --from list.json", "does not hold hyperparameters"),
     ("tune --from layers.json", "'rate' has shape (10, 1); a network of 3 layers needs (10, 3)"),
     ("tune good.csv --batch 8 --hidden --from range.json", "'decay' has values outside of (0, 1)"),
+    ("tune --seed 4294967296 --seeds 1", "--seed is 4294967296; it must be at most 4294967295"),
+    ("tune --seed 4294967295", "and the last of 5 seeds 4294967299; it must be at most"),
+    ("tune --steps 2147483648", "--steps is 2147483648; it must be at most 2147483647"),
+    ("tune --steps 2147483647", "--steps 2147483647 times --batch 64 is too much to be counted"),
+    ("tune good.csv --hidden 1000000 1000000 --batch 8", "would take"),
+    ("tune good.csv --knots 2000000000 --batch 8", "GiB and more, of the"),
+    ("tune good.csv --test 0.01 --valid 0.01 --batch 60", "more than the 56 rows to train on"),
+    ("tune --out good.csv/new", "good.csv/new"),
+    ("tune --out /proc/none good.csv --batch 8", "--out /proc/none: "),
+    ("clean --seed 4294967296", "--seed is 4294967296; it must be at most 4294967295"),
+    ("distill --seed 99999999999999999999", "it must be at most 4294967295"),
+    ("learn-optimizer quadratic --seed 4294967296", "it must be at most 4294967295"),
+    ("reproduce modes --seed 4294967295 --seeds 2", "it must be at most 4294967295"),
     ("clean --steps 5", "--steps is 5; it must be at least 10"),
     ("clean --steps-outer 1", "--steps-outer is 1; it must be at least 2"),
     ("clean --repeats 0", "--repeats is 0; it must be at least 1"),
@@ -136,6 +152,58 @@ def test_help_names_the_commands_and_their_options(capsys):
     text = capsys.readouterr().out
     for option in ("DATA", "--out DIR", "--label", "--from FILE", "--resume", "--seeds", "--rows"):
         assert option in text
+
+
+def test_how_to_go_on_is_told_as_a_shell_takes_it(elsewhere, capsys, monkeypatch):
+    from hindgrad.tools import tune
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    (elsewhere / "my data").mkdir()
+    (elsewhere / "good.csv").rename("my data/it's $good.csv")
+    out = "re sults; echo [/x]"
+    call = ["tune", "my data/it's $good.csv", "--out", out, "--batch", "8", "--overwrite"]
+    monkeypatch.setattr(tune, "_network", interrupted)
+    assert main(call) == 130
+    assert capsys.readouterr().err == "\nInterrupted before anything was begun.\n"
+    assert not (elsewhere / out).exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(tune, "_seed", interrupted)
+    for _ in range(2):  # what it says is true
+        assert main(call) == 130
+        _, again = capsys.readouterr().err.split("Interrupted; go on with: hindgrad ")
+        call = shlex.split(again)
+        assert "--overwrite" not in call
+        assert call.count("--resume") == 1
+
+
+CLOSED = """
+import sys
+from hindgrad.cli import main
+from hindgrad.tools import tune
+
+def results(settings, call, *_):
+    print("x" * 100_000, file=sys.stderr, flush=True)  # nobody reads it
+    return {"call": call}
+
+tune._results = results
+tune.outputs.write = lambda folder, results, weights: (folder / "table.md").write_text("table")
+tune.outputs.show = lambda results, out, console: console.print("x\\n" * 100_000)
+main()
+"""
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "| true", "2>&1 | true"])
+def test_a_closed_pipe_loses_no_result(elsewhere, closed):
+    program = CLOSED if "2>" not in closed else CLOSED.replace('print("x"', 'pass  # ("x"')
+    (elsewhere / "program.py").write_text(program)
+    line = f"{sys.executable} program.py tune good.csv --batch 8 --out new {closed}"
+    said = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert "Traceback" not in said.stderr
+    assert (elsewhere / "new" / "results.json").exists()
+    assert (elsewhere / "new" / "table.md").read_text() == "table"
 
 
 def test_another_call_is_not_resumed(elsewhere, capsys, monkeypatch):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import tyro
 
+from hindgrad.datasets import DataError, one_line
 from hindgrad.tools.clean_settings import Clean
 from hindgrad.tools.distill_settings import Distill
 from hindgrad.tools.learned_settings import CompareOptimizers, LearnOptimizer
@@ -63,8 +64,6 @@ def _main(arguments: list[str]) -> int:
 
 
 def _outcome(command: Command, arguments: list[str]) -> int:
-    # These are heavy, and --help does without.
-    from hindgrad.datasets import DataError
     from hindgrad.tools.work import Resumable
 
     try:
@@ -152,8 +151,7 @@ def _again(arguments: Sequence[str]) -> str:
 
 
 def _refuse(message: str) -> int:
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    print(f"hindgrad: {line}", file=sys.stderr)
+    print(f"hindgrad: {one_line(message)}", file=sys.stderr)
     return 2
 
 

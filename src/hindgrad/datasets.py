@@ -53,6 +53,14 @@ CIFAR10_CLASSES = (
 class DataError(Exception):
     """The data cannot be used; the message is one line that says why and what to do."""
 
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """The same in one line: the names of columns and files may have line breaks."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
 
 @dataclass(frozen=True)
 class Dataset:

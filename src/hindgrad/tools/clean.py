@@ -11,9 +11,9 @@ from hindgrad.datasets import NAMES
 from hindgrad.tools import clean_outputs
 from hindgrad.tools.clean_settings import Clean
 from hindgrad.tools.console import say
-from hindgrad.tools.problem import CLIP, standardise
+from hindgrad.tools.problem import CLIP, standardise, weights
 from hindgrad.tools.progress import Line
-from hindgrad.tools.settings import ArgumentError
+from hindgrad.tools.settings import ArgumentError, check_positions, check_room
 from hindgrad.tools.suspicion import DIVISIONS, FOLDS, Cleaning, Learner, cleaning, learn, opinion
 from hindgrad.tools.table import DataError, Table, check_classes, read, read_any
 from hindgrad.tools.work import Work
@@ -45,6 +45,7 @@ def run(settings: Clean, console: Console) -> None:
     check_classes(table, "clean")
     trusted = _trusted_file(settings, table)
     rows = _rows(settings, table, trusted)
+    check_positions(settings.steps, _learner(settings, table).batch(len(rows.y)))
     call = settings.identity() | {"fingerprint": _fingerprint(table, trusted)}
     results = work.results(
         call,
@@ -108,8 +109,7 @@ def _asked(problem: Cleaning, weights: np.ndarray, key: jax.Array) -> dict[str, 
 
 def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) -> dict[str, Any]:
     """Everything that the outputs are made of."""
-    learner = Learner((rows.x.shape[1], *settings.layers, len(table.classes)), settings.steps)
-    found = suspicion(rows, learner, settings, work)
+    found = suspicion(rows, _learner(settings, table), settings, work)
     count = len(table.y)
     weights = (np.array(found["learned"]) + np.array(found["confidence"])) / 2
     weights = np.where(rows.trusted, 1.0, weights)[:count]
@@ -136,6 +136,12 @@ def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) 
         "label": table.y.tolist(),
         "likelier": likelier.tolist(),
     }
+
+
+def _learner(settings: Clean, table: Table) -> Learner:
+    sizes = (table.x.shape[1], *settings.layers, len(table.classes))
+    check_room(4 * weights(sizes), "--hidden")
+    return Learner(sizes, settings.steps)
 
 
 def _trusted_file(settings: Clean, table: Table) -> Table | None:
@@ -170,7 +176,7 @@ def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
         drawn = np.random.default_rng(settings.seed).permutation(count)
         known[drawn[: max(1, round(settings.fraction * count))]] = True
     standard = standardise(table, np.arange(count))
-    scale = table.x.std() if table.image else standard.std
+    scale = (table.x.std() or 1.0) if table.image else standard.std
     parts = [table] if trusted is None else [table, trusted]
     x = np.concatenate([np.clip((part.x - standard.mean) / scale, -CLIP, CLIP) for part in parts])
     y = np.concatenate([part.y for part in parts])

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.tools.settings import ArgumentError, Flag, check_least, check_one, identity
+from hindgrad.tools.settings import (
+    ArgumentError,
+    Flag,
+    check_counts,
+    check_one,
+    check_seed,
+    check_widths,
+    identity,
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,10 @@ class Clean:
             "steps": (self.steps, 10),
             "steps-outer": (self.steps_outer, 2),
             "repeats": (self.repeats, 1),
-            "seed": (self.seed, 0),
-            "hidden": (min(self.layers, default=1), 1),
         }
-        check_least(ranges)
+        check_counts(ranges)
+        check_widths(self.layers)
+        check_seed(self.seed)
         if self.remove is not None and not 0.0 <= self.remove < 1.0:
             raise ArgumentError(
                 f"--remove is {self.remove:g}; a share of the rows is needed, from 0 to below 1."

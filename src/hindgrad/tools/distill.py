@@ -15,6 +15,7 @@ from hindgrad.tools import distill_outputs
 from hindgrad.tools.console import say
 from hindgrad.tools.distill_settings import Distill
 from hindgrad.tools.distillation import (
+    BATCH,
     RATES,
     Distillation,
     Hyper,
@@ -25,9 +26,9 @@ from hindgrad.tools.distillation import (
     constant_rate,
     learn,
 )
-from hindgrad.tools.problem import CLIP, standardise
+from hindgrad.tools.problem import CLIP, standardise, weights
 from hindgrad.tools.progress import Line
-from hindgrad.tools.settings import ArgumentError
+from hindgrad.tools.settings import ArgumentError, check_positions, check_room
 from hindgrad.tools.table import Table, check_classes, read
 from hindgrad.tools.work import Work
 
@@ -76,6 +77,9 @@ def run(settings: Distill, console: Console) -> None:
         seed=settings.seed,
     )
     check_classes(table, "distill")
+    sizes = (table.x.shape[1], *settings.layers, len(table.classes))
+    check_room(4 * weights(sizes) + settings.steps * len(sizes), "--hidden and --steps")
+    check_positions(settings.steps * LENGTHS[-1], BATCH)
     prepared = prepare(settings, table)
     _check_counts(settings, table, prepared)
     call = settings.identity() | {"fingerprint": table.fingerprint()}
@@ -95,7 +99,9 @@ def prepare(settings: Distill, table: Table) -> Prepared:
     pool = np.concatenate(groups[:2])
     standard = standardise(table, pool)
     varies = np.ptp(table.x[pool], axis=0) > 0
-    scale = np.full_like(standard.std, table.x[pool].std()) if table.image else standard.std
+    scale = standard.std
+    if table.image:
+        scale = np.full_like(scale, table.x[pool].std() or 1.0)
     x = np.clip((table.x - standard.mean) / scale, -CLIP, CLIP).astype(np.float32)
     rows = [Rows(jnp.asarray(x[g]), jnp.asarray(table.y[g])) for g in groups]
     return Prepared(Parts(*rows), standard.mean, scale, varies)

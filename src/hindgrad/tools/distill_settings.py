@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.tools.settings import Flag, check_least, check_one, check_shares, identity
+from hindgrad.tools.settings import (
+    Flag,
+    check_counts,
+    check_one,
+    check_seed,
+    check_shares,
+    check_widths,
+    identity,
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,10 @@ class Distill:
             "rows": (self.rows, 1),
             "steps": (self.steps, 2),
             "steps-outer": (self.steps_outer, 3),
-            "seed": (self.seed, 0),
-            "hidden": (min(self.layers, default=1), 1),
         }
-        check_least(ranges)
+        check_counts(ranges)
+        check_widths(self.layers)
+        check_seed(self.seed)
         check_shares(self.test, self.valid, "learn from")
         check_one(self.resume, self.overwrite)
 

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.tools.settings import ArgumentError, Flag, check_least, check_one, identity
+from hindgrad.tools.settings import (
+    ArgumentError,
+    Flag,
+    check_counts,
+    check_one,
+    check_seed,
+    identity,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class LearnOptimizer:
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
-        check_least(
+        check_counts(
             {
                 "iterations": (self.iterations, 1),
                 "steps": (self.steps, 2),
@@ -59,9 +66,9 @@ class LearnOptimizer:
                 "batch": (self.batch, 1),
                 "problems": (self.problems, 1),
                 "tuning": (self.tuning, 1),
-                "seed": (self.seed, 0),
             }
         )
+        check_seed(self.seed)
         check_one(self.resume, self.overwrite)
 
     def identity(self) -> dict:
@@ -132,7 +139,7 @@ class CompareOptimizers:
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range, or not for the family."""
-        check_least(
+        check_counts(
             {
                 "steps": (self.steps, 1),
                 "problems": (self.problems, 1),
@@ -141,9 +148,9 @@ class CompareOptimizers:
                 "hidden": (self.hidden, 1),
                 "layers": (self.layers, 0),
                 "batch": (self.batch, 1),
-                "seed": (self.seed, 0),
             }
         )
+        check_seed(self.seed)
         names = sorted({name for options in OPTIONS.values() for name in options})
         for name in names:
             if getattr(self, name) is not None and name not in OPTIONS[self.on]:

@@ -1,6 +1,7 @@
 """Training an MLP on a table, as a function of its hyperparameters."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,12 +11,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
-from hindgrad.schedules import Between, Linear, Piecewise, Positive, Range, Schedule, Spline
-from hindgrad.tools.table import Kind, Table, strata
+from hindgrad.schedules import (
+    Between,
+    KnotSchedule,
+    Linear,
+    Piecewise,
+    Positive,
+    Range,
+    Spline,
+)
+from hindgrad.tools.table import DataError, Kind, Table, strata
 
 RATES, DECAYS = Positive(), Between()
 
-KINDS: dict[str, type[Schedule]] = {"windows": Piecewise, "linear": Linear, "spline": Spline}
+KINDS: dict[str, type[KnotSchedule]] = {"windows": Piecewise, "linear": Linear, "spline": Spline}
 """The kinds of schedules that can be tuned, by the names of --schedule."""
 
 KNOTS = {"windows": 10, "linear": 4, "spline": 4}
@@ -23,6 +32,9 @@ KNOTS = {"windows": 10, "linear": 4, "spline": 4}
 
 CLIP = 10.0
 """Standardised features are clipped here: a feature that is hardly ever on would blow up."""
+
+CONSTANT = 1e-12
+"""A feature that varies by less than this part of its size has the rounding of one value only."""
 
 Hyper = dict[str, Float[Array, " layers"] | Float[Array, "knots layers"]]
 """Log rate and logit decay for each knot of their schedules and layer, log weight decay and log
@@ -60,7 +72,7 @@ class Network:
             "scale": jnp.zeros(layers),
         }
 
-    def schedule(self, range: Range) -> Schedule:
+    def schedule(self, range: Range) -> KnotSchedule:
         """The schedule of rates or decays, which are in this range."""
         return KINDS[self.form.name](self.form.knots, self.steps, range)
 
@@ -96,6 +108,11 @@ class Init(eqx.Module):
             {"w": scales[i] * jax.random.normal(keys[i], pair), "b": jnp.zeros(pair[1])}
             for i, pair in enumerate(pairs)
         ]
+
+
+def weights(sizes: tuple[int, ...]) -> int:
+    """How many weights and biases a network has."""
+    return sum((a + 1) * b for a, b in pairwise(sizes))
 
 
 def fresh(sizes: tuple[int, ...], key: PRNGKeyArray) -> Params:
@@ -206,20 +223,22 @@ class Standard(NamedTuple):
         """Some rows of the table, standardised."""
         x = np.clip((table.x[taken] - self.mean) / self.std, -CLIP, CLIP)
         y = table.y[taken]
-        if table.kind == "regression":
-            y = (y - self.target_mean) / self.target_std
-        return Rows(jnp.asarray(x, jnp.float32), jnp.asarray(y.astype(table.y.dtype)))
+        if table.kind == "classification":
+            return Rows(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
+        y = (y - self.target_mean) / self.target_std
+        return Rows(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
 
 
 def standardise(table: Table, pool: np.ndarray) -> Standard:
     """Means and standard deviations over the pool; a constant feature is left at zero."""
     x = table.x[pool].astype(np.float64)
-    std = x.std(axis=0)
-    std = np.where(std > 1e-6 * np.abs(x).max(axis=0), std, 1.0)
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    varies = std > CONSTANT * np.abs(x).max(axis=0)
+    mean, std = np.where(varies, mean, x[0]), np.where(varies, std, 1.0)
     if table.kind == "classification":
-        return Standard(x.mean(axis=0), std, 0.0, 1.0)
+        return Standard(mean, std, 0.0, 1.0)
     y = table.y[pool].astype(np.float64)
-    return Standard(x.mean(axis=0), std, float(y.mean()), float(y.std()) or 1.0)
+    return Standard(mean, std, float(y.mean()), float(y.std()) or 1.0)
 
 
 def draw_problem(
@@ -235,6 +254,10 @@ def draw_problem(
     pool_slots, test_slots = _slots(np.bincount(groups), test)
     pool = order[pool_slots]
     train_slots, valid_slots = _slots(np.bincount(groups[pool]), valid / (1 - test))
+    if not len(valid_slots):
+        raise DataError(
+            f"{table.name}: --test {test:g} leaves no row of any class to validate by; lower it."
+        )
     standard = standardise(table, pool)
     problem = Problem(
         pool=standard.rows(table, pool),

@@ -1,6 +1,7 @@
 """What the commands are asked to do."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +9,71 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from hindgrad.datasets import one_line
+
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 class ArgumentError(Exception):
     """An argument cannot be used; the message is one line that names it and says what to do."""
 
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
-def check_least(ranges: Mapping[str, tuple[int | None, int]]) -> None:
-    """Raises `ArgumentError` if an option is below the least that is allowed; None is not given."""
+
+GREATEST = 2**31 - 1
+"""Steps, rows and sizes are counted in 32 bits."""
+
+GREATEST_SEED = 2**32 - 1
+
+POSITIONS = 2**32
+"""Steps times the rows of a batch stay below this, as `minibatches` counts them."""
+
+
+def check_counts(ranges: Mapping[str, tuple[int | None, int]]) -> None:
+    """Raises `ArgumentError` if an option is below the least that is allowed, or beyond what can be
+    counted; None is not given."""
     for name, (value, least) in ranges.items():
         if value is not None and value < least:
             raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+        if value is not None and value > GREATEST:
+            raise ArgumentError(f"--{name} is {value}; it must be at most {GREATEST}.")
+
+
+def check_widths(hidden: tuple[int, ...]) -> None:
+    """Raises `ArgumentError` if a hidden layer's width is out of range."""
+    for width in hidden:
+        check_counts({"hidden": (width, 1)})
+
+
+def check_seed(seed: int, seeds: int | None = None) -> None:
+    """Raises `ArgumentError` if a seed, or the last of several, is out of range."""
+    if seed < 0:
+        raise ArgumentError(f"--seed is {seed}; it must be at least 0.")
+    last = seed + (seeds or 1) - 1
+    if last > GREATEST_SEED:
+        which = "" if last == seed else f", and the last of {seeds} seeds {last}"
+        raise ArgumentError(f"--seed is {seed}{which}; it must be at most {GREATEST_SEED}.")
+
+
+def check_positions(steps: int, batch: int) -> None:
+    """Raises `ArgumentError` if the rows of all steps are too many to be counted."""
+    if (steps + 1) * batch >= POSITIONS:
+        raise ArgumentError(
+            f"--steps {steps} times --batch {batch} is too much to be counted; lower one of them."
+        )
+
+
+def check_room(floats: int, options: str) -> None:
+    """Raises `ArgumentError` if so many floats have no room on this machine."""
+    if not hasattr(os, "sysconf"):
+        return
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * floats > room:
+        raise ArgumentError(
+            f"{options} would take {4 * floats / 2**30:,.0f} GiB and more, of the "
+            f"{room / 2**30:,.0f} that this machine has; lower one of them."
+        )
 
 
 def check_shares(test: float, valid: float, use: str) -> None:
@@ -115,15 +169,16 @@ class Tune:
             "batch": (self.batch, 1),
             "steps-outer": (self.steps_outer, 0),
             "seeds": (self.seeds, 1),
-            "seed": (self.seed, 0),
             "rows": (self.rows, 1),
             "knots": (
                 2 if self.knots is None else self.knots,
                 2 if self.schedule == "spline" else 1,
             ),
-            "hidden": (min(self.hidden, default=1), 1),
         }
-        check_least(ranges)
+        check_counts(ranges)
+        check_widths(self.hidden)
+        check_seed(self.seed, self.seeds)
+        check_positions(self.steps, self.batch)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)
 
@@ -191,5 +246,6 @@ class Reproduce:
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
-        check_least({"seeds": (self.seeds, 1), "seed": (self.seed, 0)})
+        check_counts({"seeds": (self.seeds, 1)})
+        check_seed(self.seed, self.seeds)
         check_one(self.resume, self.overwrite)

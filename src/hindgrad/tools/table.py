@@ -1,7 +1,8 @@
 """Reading a table of examples with a label from CSV, Parquet, NPZ, or a built-in data set."""
 
+import datetime
+import decimal
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,10 @@ import pandas as pd
 
 from hindgrad import datasets
 from hindgrad.datasets import DataError as DataError
+from hindgrad.tools.readers import listed, quoted, read_csv, read_npz, read_parquet
 
 Kind = Literal["classification", "regression"]
 Task = Literal["auto", "classification", "regression"]
-
-LABELS = ("label", "target", "y", "class")
-"""The names by which a label column is recognised."""
 
 FEW = 20
 """Integer labels with at most this many values are taken for classes."""
@@ -32,9 +31,10 @@ class Table:
 
     name: str
     x: np.ndarray
-    """Features, float32 [rows, features]."""
+    """Features, floats [rows, features]: in float64 from files, as float32 would merge values such
+    as times in milliseconds."""
     y: np.ndarray
-    """int32 class indices, or float32 targets."""
+    """int32 class indices, or float64 targets."""
     kind: Kind
     classes: tuple[str, ...]
     """The names of the classes; empty for a regression."""
@@ -131,7 +131,7 @@ def _builtin(name: str, label: str | None, task: Task, drop: Sequence[str]) -> T
 
 
 def _from_file(path: Path, label: str | None, task: Task, drop: Sequence[str]) -> Table:
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
+    readers = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
     reader = readers.get(path.suffix.lower())
     if not path.exists():
         raise DataError(
@@ -142,10 +142,10 @@ def _from_file(path: Path, label: str | None, task: Task, drop: Sequence[str]) -
         raise DataError(f"{path}: not a .csv, .parquet or .npz file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
-    frame, found, image = reader(path, label)
+    frame, found, image = reader(path, label, drop)
     absent = [column for column in drop if column not in frame.columns]
     if absent:
-        raise DataError(f"{path}: --drop names {_names(absent)}, which the data does not have.")
+        raise DataError(f"{path}: --drop names {quoted(absent)}, which the data does not have.")
     if found in drop:
         raise DataError(f"{path}: --drop names the label '{found}'.")
     frame = frame.drop(columns=list(drop))
@@ -155,68 +155,10 @@ def _from_file(path: Path, label: str | None, task: Task, drop: Sequence[str]) -
     if len(frame) == 0:
         raise DataError(f"{path}: there are columns, but no rows.")
     _check_missing(path, frame)
-    x = _features(path, frame[features])
-    y, kind, classes = _labels(path, frame[found], task)
+    x = _features(path, frame.drop(columns=found))
+    y, kind, classes = _labels(path, pd.Series(frame[found]), task)
     image = None if drop else image
     return Table(path.stem, x, y, kind, classes, tuple(features), found, image)
-
-
-def _read_csv(path: Path, label: str | None) -> tuple[pd.DataFrame, str, None]:
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header are only warned of.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, low_memory=False, index_col=False)
-    except Exception as error:
-        raise DataError(f"{path}: not readable as CSV: {_first_line(error)}") from error
-    return _named(frame), _find_label(path, list(map(str, frame.columns)), label), None
-
-
-def _read_parquet(path: Path, label: str | None) -> tuple[pd.DataFrame, str, None]:
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:
-        raise DataError(f"{path}: not readable as Parquet: {_first_line(error)}") from error
-    return _named(frame), _find_label(path, list(map(str, frame.columns)), label), None
-
-
-def _read_npz(path: Path, label: str | None) -> tuple[pd.DataFrame, str, tuple[int, ...] | None]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:
-        raise DataError(f"{path}: not readable as NPZ: {_first_line(error)}") from error
-    if "x" not in arrays:
-        raise DataError(f"{path}: the features must be an array named x; found {_names(arrays)}.")
-    found = _find_label(path, [name for name in arrays if name != "x"], label)
-    x, y = arrays["x"], arrays[found]
-    if x.ndim < 2 or y.shape != x.shape[:1]:
-        raise DataError(
-            f"{path}: x has shape {x.shape} and {found} {y.shape}; x [rows, features] (or images "
-            f"[rows, height, width]) and {found} [rows] are needed."
-        )
-    flat = x.reshape(len(x), -1) if len(x) else np.zeros((0, 1))
-    frame = pd.DataFrame(flat, columns=[f"x{i}" for i in range(flat.shape[1])])
-    frame[found] = y
-    return frame, found, tuple(x.shape[1:]) if x.ndim > 2 else None
-
-
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.set_axis([str(column) for column in frame.columns], axis=1)
-
-
-def _find_label(path: Path, columns: list[str], label: str | None) -> str:
-    if label is not None:
-        if label not in columns:
-            raise DataError(
-                f"{path}: there is no column '{label}' (--label); found {_names(columns)}."
-            )
-        return label
-    found = [column for column in columns if column.lower() in LABELS]
-    if len(found) != 1:
-        what = f"more than one label column, {_names(found)}" if found else "no label column"
-        raise DataError(f"{path}: {what}; name it with --label, one of {_names(columns)}.")
-    return found[0]
 
 
 def _check_missing(path: Path, frame: pd.DataFrame) -> None:
@@ -224,7 +166,7 @@ def _check_missing(path: Path, frame: pd.DataFrame) -> None:
     if missing.any():
         counts = _counted(frame, missing)
         raise DataError(
-            f"{path}: missing values in {_list(counts)}; fill them in, or leave those rows out, "
+            f"{path}: missing values in {listed(counts)}; fill them in, or leave those rows out, "
             "or --drop the columns."
         )
 
@@ -233,34 +175,56 @@ def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
     text = [str(name) for name, column in frame.items() if not _is_number(column)]
     if text:
         raise DataError(
-            f"{path}: columns that are not numbers: {_names(text)}; encode them as numbers or "
+            f"{path}: columns that are not numbers: {quoted(text)}; encode them as numbers or "
             "--drop them."
         )
     values = frame.to_numpy(np.float64)
     bad = ~(np.abs(values) < np.finfo(np.float32).max)
     if bad.any():
-        counts = _list(_counted(frame, bad.sum(axis=0)))
+        counts = listed(_counted(frame, bad.sum(axis=0)))
         raise DataError(f"{path}: infinite or too large values in {counts}; mend or --drop.")
-    return values.astype(np.float32)
+    return values
 
 
 def _labels(path: Path, column: pd.Series, task: Task) -> tuple[np.ndarray, Kind, tuple[str, ...]]:
     number = _is_number(column) and not pd.api.types.is_bool_dtype(column)
-    if number and not np.all(np.abs(column) < np.finfo(np.float32).max):
+    if number and not np.all(np.abs(column.to_numpy(np.float64)) < np.finfo(np.float32).max):
         raise DataError(f"{path}: infinite or too large values in the label '{column.name}'.")
     if task == "auto":
-        values = column.unique()
-        few = number and len(values) <= FEW and bool(np.all(np.mod(np.asarray(values), 1) == 0))
-        task = "classification" if few or not number else "regression"
+        values = column.unique() if number else []
+        few = len(values) <= FEW and bool(np.all(np.mod(np.asarray(values), 1) == 0))
+        task = "classification" if few else "regression"
     if task == "classification":
-        values, codes = np.unique(column.to_numpy(), return_inverse=True)
-        return codes.astype(np.int32), "classification", tuple(_class_name(v) for v in values)
+        y, classes = _codes(path, column)
+        return y, "classification", classes
     if not number:
-        raise DataError(f"{path}: --task regression, but the label '{column.name}' is text.")
-    return column.to_numpy(np.float32), "regression", ()
+        raise DataError(f"{path}: --task regression, but the label '{column.name}' is no number.")
+    return column.to_numpy(np.float64), "regression", ()
+
+
+def _codes(path: Path, column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class indices, and the names of the classes."""
+    try:
+        values, codes = np.unique(column.to_numpy(), return_inverse=True)
+        classes = tuple(_class_name(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: the label '{column.name}' holds {type(column.iloc[0]).__name__}s; give it as "
+            "numbers or text."
+        ) from error
+    if len(set(classes)) < len(classes):
+        raise DataError(
+            f"{path}: different values of the label '{column.name}' are written alike; give them "
+            "as text."
+        )
+    return codes.astype(np.int32), classes
 
 
 def _class_name(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if not isinstance(value, (str, float, int, np.generic, datetime.date, decimal.Decimal)):
+        raise TypeError(type(value).__name__)
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)  # type: ignore[arg-type]
 
@@ -300,27 +264,12 @@ def _check_labels(table: Table) -> None:
     ]
     if rare:
         raise DataError(
-            f"{where} has classes of fewer than {MIN_ROWS_PER_CLASS} rows: {_list(rare)}; leave "
+            f"{where} has classes of fewer than {MIN_ROWS_PER_CLASS} rows: {listed(rare)}; leave "
             "them out or merge them, or use --task regression if it is a quantity."
         )
-
-
-def _names(names: Sequence[str] | dict) -> str:
-    return _list([f"'{name}'" for name in names])
 
 
 def _counted(frame: pd.DataFrame, counts: np.ndarray) -> list[str]:
     """The columns whose count is not zero, with it."""
     pairs = zip(frame.columns, counts, strict=True)
     return [f"{column} ({count})" for column, count in pairs if count]
-
-
-def _list(items: Sequence[str], limit: int = 8) -> str:
-    """The items with commas, cut short if they are many."""
-    rest = len(items) - limit
-    return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]

@@ -15,10 +15,19 @@ from hindgrad.tools import outputs
 from hindgrad.tools.console import say
 from hindgrad.tools.hyperfile import dump_form, read_hyper
 from hindgrad.tools.parts import Parts, Together, apart, limit, together
-from hindgrad.tools.problem import KNOTS, Form, Hyper, Metrics, Network, Problem, draw_problem
+from hindgrad.tools.problem import (
+    KNOTS,
+    Form,
+    Hyper,
+    Metrics,
+    Network,
+    Problem,
+    draw_problem,
+    weights,
+)
 from hindgrad.tools.progress import Line
 from hindgrad.tools.search import Sampler, Space, search
-from hindgrad.tools.settings import ArgumentError, Tune
+from hindgrad.tools.settings import ArgumentError, Tune, check_room
 from hindgrad.tools.table import Table, read
 from hindgrad.tools.trials import (
     Trial,
@@ -44,6 +53,9 @@ HYPERGRADIENT = 4
 """What a hypergradient costs, in trainings: one forward; backward a gradient and its tangent."""
 
 WEIGHTS = "weights.safetensors"
+
+SIZES = "--hidden, --knots and --steps"
+"""What the room depends on."""
 
 SEARCHES: dict[str, tuple[Sampler, bool]] = {
     "random, global": ("random", False),
@@ -81,13 +93,18 @@ def run(settings: Tune, console: Console) -> None:
 def _network(settings: Tune, table: Table) -> Network:
     outputs_ = len(table.classes) if table.kind == "classification" else 1
     sizes = (table.x.shape[1], *settings.hidden, outputs_)
-    rows = round(len(table.y) * (1 - settings.test - settings.valid))
+    form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
+    network = Network(sizes, table.kind, settings.steps, settings.batch, form)
+    layers = len(sizes) - 1
+    check_room(4 * weights(sizes) + (settings.steps + 8 * form.knots) * layers, SIZES)
+    # The numbers of rows in the parts are the same for every seed.
+    shares = {"test": settings.test, "valid": settings.valid}
+    rows = len(draw_problem(table, network, **shares, seed=settings.seed)[0].train_slots)
     if settings.batch > rows:
         raise ArgumentError(
             f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
         )
-    form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
-    return Network(sizes, table.kind, settings.steps, settings.batch, form)
+    return network
 
 
 @dataclass

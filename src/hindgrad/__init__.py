@@ -32,6 +32,9 @@ from hindgrad.diagnostics.diagnose import Diagnosis as Diagnosis
 from hindgrad.diagnostics.diagnose import diagnose as diagnose
 from hindgrad.diagnostics.foresight import Foresight as Foresight
 from hindgrad.diagnostics.growth import Growth as Growth
+from hindgrad.diagnostics.precision import LeafPrecision as LeafPrecision
+from hindgrad.diagnostics.precision import Precision as Precision
+from hindgrad.diagnostics.precision import precision as precision
 from hindgrad.objective import Objective as Objective
 from hindgrad.optimizers import Adam as Adam
 from hindgrad.optimizers import Add as Add

@@ -64,6 +64,14 @@ def test_draws_that_take_floats_are_the_users():
     assert_wide(got, WIDE * np.asarray(draws), 1e-6)
 
 
+def test_what_draws_and_counts_enter_is_wide():
+    """Also where nothing else enters: a product of draws, a whole number as a float."""
+    key = jax.random.key(1)
+    normal = np.asarray(jax.random.normal(key, (4,))).astype(np.float64)
+    ratio = lambda x: jax.random.normal(key, (4,)) * 0.75 / jnp.arange(3, 7) + 0 * x
+    assert_wide(in_float64(ratio, X), normal * 0.75 / np.arange(3, 7))
+
+
 def test_loops_and_branches():
     def program(x):
         def body(carry, t):

@@ -2,9 +2,8 @@
 
 Tracing a function once more with float64 on gives another program: `jax.random` draws other
 numbers, and casts to float32 stay. Here its jaxpr is traced in the user's own setting, and
-interpreted: every array that it is given is widened, and so is all that a wide value enters. What
-is made of keys, whole numbers and literals alone (draws, masks, shuffles) stays as it is, to the
-bit, and is widened where it meets a wide value.
+interpreted with every float widened, constants too. Draws stay as they are: a call that is given
+a key, and no float but literals, is run in the user's floats, and its results are then widened.
 """
 
 from collections.abc import Callable
@@ -38,10 +37,11 @@ DTYPES = {
     "conv_general_dilated": "preferred_element_type",
     "argmax": "index_dtype",
     "argmin": "index_dtype",
+    "iota": "dtype",
 }
 """Primitives with a parameter that is a dtype: that of the result, to be widened too."""
 DRAWS = {"random_gamma", "rng_uniform"}
-"""Draws that take floats: made as the user makes them."""
+"""Draws that may take floats: made as the user makes them."""
 
 
 def in_float64(function: Callable[..., Any], *args: Any) -> PyTree:
@@ -66,42 +66,49 @@ def _evaluated(function, args, x64):
             lambda dynamic: function(*eqx.combine(dynamic, static)), return_shape=True
         )(dynamic)
     results = _evaluate(closed, [_widened(x) for x in jax.tree.leaves(dynamic)])
-    return jax.tree.unflatten(jax.tree.structure(struct), [_widened(x) for x in results])
+    return jax.tree.unflatten(jax.tree.structure(struct), results)
 
 
 def _evaluate(program: Any, args: list[Any]) -> list[Any]:
-    """The results of a jaxpr, closed or not, each wide or as the user has it."""
+    """The results of a jaxpr, closed or not, given wide arguments."""
     jaxpr = getattr(program, "jaxpr", program)
     values = dict(zip(jaxpr.invars, args, strict=True))
     consts = [_widened(c) for c in getattr(program, "consts", ())]
     values |= dict(zip(jaxpr.constvars, consts, strict=True))
-    read = lambda v: _literal(v) if isinstance(v, jex.Literal) else values[v]
+    read = lambda v: _widened(_literal(v)) if isinstance(v, jex.Literal) else values[v]
     for equation in jaxpr.eqns:
         if equation.outvars:  # others only print
             results = _results(equation, [read(v) for v in equation.invars])
-            values |= dict(zip(equation.outvars, results, strict=True))
+            values |= dict(zip(equation.outvars, map(_widened, results), strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
 def _results(equation, args):
     name, params = equation.primitive.name, equation.params
+    if name in DRAWS or (name in INNER and _is_draw(equation)):
+        narrow = [_as(x, v.aval.dtype) for x, v in zip(args, equation.invars, strict=True)]
+        return _bind(equation, narrow, params)
     if name in INNER:
         return _evaluate(params[INNER[name]], args)
     if name == "call_hi_primitive":
         return _expanded(params["_prim"], args)
-    if not any(map(_is_wide, args)):
-        return _bind(equation, args, params)
     if name in SPECIAL:
         return SPECIAL[name](params, args)
-    if name in DRAWS:
-        narrow = [_as(x, v.aval.dtype) for x, v in zip(args, equation.invars, strict=True)]
-        return _bind(equation, narrow, params)
-    params = _widened_params(equation)
-    results = _bind(equation, [_widened(x) for x in args], params)
+    if not any(map(_is_float, args)) and name not in DTYPES:
+        return _bind(equation, args, params)
+    results = _bind(equation, args, _widened_params(equation))
     for variable, result in zip(equation.outvars, results, strict=True):
         if result.dtype != _wide_dtype(variable.aval.dtype):
             raise _refused(equation)
     return results
+
+
+def _is_draw(equation):
+    """Whether a call is given a key, and no float that is computed."""
+    is_key = lambda v: jnp.issubdtype(v.aval.dtype, jax.dtypes.prng_key)
+    floats = [v for v in equation.invars if _is_float(v.aval)]
+    given = any(map(is_key, equation.invars))
+    return given and all(isinstance(v, jex.Literal) for v in floats)
 
 
 def _bind(equation, args, params):
@@ -167,7 +174,6 @@ def _scan(params, args):
     else:
         begin, end = params["num_consts"], params["num_consts"] + params["num_carry"]
         consts, carry, xs = args[:begin], args[begin:end], args[end:]
-    carry = [_widened(x) for x in carry]
 
     def body(carry, xs):
         results = _evaluate(params["jaxpr"], [*consts, *carry, *xs])
@@ -184,13 +190,13 @@ def _while(params, args):
     return jax.lax.while_loop(
         lambda carry: _evaluate(params["cond_jaxpr"], [*test, *carry])[0],
         lambda carry: _like(carry, _evaluate(params["body_jaxpr"], [*consts, *carry])),
-        [_widened(x) for x in carry],
+        carry,
     )
 
 
 def _cond(params, args):
     index, *operands = args
-    branch = lambda program: lambda *args: [_widened(x) for x in _evaluate(program, list(args))]
+    branch = lambda program: lambda *args: _evaluate(program, list(args))
     return jax.lax.switch(_as(index, jnp.int32), [branch(p) for p in params["branches"]], *operands)
 
 
@@ -216,7 +222,7 @@ SPECIAL = {
     "custom_linear_solve": _linear_solve,
     "reduce_precision": _reduce_precision,
 }
-"""What a wide value enters in another way than by binding the primitive again."""
+"""What is evaluated in another way than by binding the primitive again."""
 
 
 def _literal(literal):
@@ -230,8 +236,8 @@ def _wide_dtype(dtype):
     return np.dtype(np.float64) if jnp.issubdtype(dtype, jnp.floating) else dtype
 
 
-def _is_wide(x):
-    return x.dtype in (np.float64, np.complex128)
+def _is_float(x):
+    return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _widened(x):

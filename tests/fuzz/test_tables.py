@@ -34,6 +34,7 @@ fuzz = lambda test: seed(SEED)(
     )(test)
 )
 
+RECOGNISED = ("label", "target", "y", "class")
 NAMES = ["a", "b", "a", "a.1", "", " a ", "x0", "x1", "1", "None", "Unnamed: 0", "[red]", "[/x]"]
 NAMES += ["line\nbreak", "\r", 'quo"te', "com,ma", "é", "🙂", "class", "label", "Y", "nan"]
 LABELS = ["label", "target", "y", "Class", "kind", "x0", "a", "line\nbreak", "[/x]", "sum"]
@@ -73,7 +74,7 @@ class Case:
         counts = Counter(label)
         fine = numbers and self.rows >= 20 and len(set(self.names)) == len(self.names) > 1
         recognised = self.given == self.names[self.label] or [
-            name.lower() in ("label", "target", "y", "class") for name in self.names
+            name.lower() in RECOGNISED for name in self.names
         ] == [i == self.label for i in range(len(self.names))]
         recognised = recognised and self.given != "nothing"
         classes = 2 <= len(counts) <= 6 and min(counts.values()) >= 3 and "NA" not in counts
@@ -137,6 +138,9 @@ def checked(path, case, classes, label):
     table = attempt(path, case.given, **case.options)
     if isinstance(table, str):
         assert not case.plain, table
+        return None
+    if case.given is None and case.names[case.label].lower() not in RECOGNISED:
+        assert table.label.lower() in RECOGNISED
         return None
     assert table.label == label
     dropped = case.options.get("drop", ())

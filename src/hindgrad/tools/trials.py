@@ -37,8 +37,11 @@ def trials(problem: Problem, hypers: Sequence[Hyper], keys: Sequence[PRNGKeyArra
     each core.
     """
     if jax.default_backend() == "cpu":
-        with ThreadPoolExecutor(cores()) as threads:
+        threads = ThreadPoolExecutor(cores())
+        try:
             return list(threads.map(lambda hyper, key: _one(problem, hyper, key), hypers, keys))
+        finally:  # an interruption does not wait until all have trained
+            threads.shutdown(wait=False, cancel_futures=True)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
     results = _vmapped(problem, stacked, jnp.stack(list(keys)))
     take = lambda i: jax.tree.map(lambda leaf: leaf[i], results)

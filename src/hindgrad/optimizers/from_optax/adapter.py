@@ -1,12 +1,13 @@
 """Any optax transformation as an optimizer."""
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PyTree
 
@@ -30,7 +31,7 @@ class FromOptax(Optimizer):
         state = made.init(params)
         if not any(map(_is_number, jax.tree.leaves(state))):
             return state
-        # A Python number has the type that the first update gives it.
+        # It has the type that the first update gives it.
         start = jax.tree.map(lambda x: jnp.asarray(x) if _is_number(x) else x, state)
         _, after = jax.eval_shape(lambda: made.update(params, start, params))
         return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), start, after)
@@ -41,9 +42,9 @@ class FromOptax(Optimizer):
 
     def update(self, grads, memory, params, coefficients):
         made = self._made(coefficients)
-        wide = partial(_widened, dtypes=_floats(coefficients))
+        given = _as_precise((grads, memory, params), params, coefficients)
         with refusals.untraceable():
-            updates, after = made.update(wide(grads), wide(memory), wide(params))
+            updates, after = made.update(*given)
         return optax.apply_updates(params, updates), _as_before(after, memory)
 
     def fault(self, coefficients):
@@ -83,23 +84,19 @@ def from_optax(make: Callable[[PyTree], optax.GradientTransformation]) -> FromOp
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, (bool, int, float, complex))
+    """Whether it is a number or an array, but none of JAX."""
+    return isinstance(x, (bool, int, float, complex, np.ndarray, np.generic))
 
 
-def _floats(tree: PyTree) -> list[Any]:
-    dtypes = [jnp.result_type(x) for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
-    return [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
-
-
-def _widened(tree: PyTree, dtypes: list[Any]) -> PyTree:
-    """The floats of a tree in the precision of these dtypes, if that is more than their own."""
-
-    def widen(x):
-        if not eqx.is_inexact_array(x):
-            return x
-        return x.astype(reduce(jnp.promote_types, dtypes, x.dtype))
-
-    return jax.tree.map(widen, tree)
+def _as_precise(given: PyTree, params: PyTree, coefficients: PyTree) -> PyTree:
+    """The floats of what an update is given in the precision of the hyperparameters, if that is
+    more than the parameters'."""
+    dtypes = [x.dtype for x in jax.tree.leaves(coefficients) if eqx.is_inexact_array(x)]
+    dtypes = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    widest = lambda x: reduce(jnp.promote_types, dtypes, x.dtype)
+    if all(widest(p) == p.dtype for p in jax.tree.leaves(params)):
+        return given
+    return jax.tree.map(lambda x: x.astype(widest(x)) if eqx.is_inexact_array(x) else x, given)
 
 
 def _as_before(after: PyTree, before: PyTree) -> PyTree:
@@ -108,13 +105,13 @@ def _as_before(after: PyTree, before: PyTree) -> PyTree:
         return after
 
     def cast(path, new, old):
-        dtype = jnp.result_type(old)
-        kinds = [jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in (new, old)]
-        if kinds == [True, False]:
+        if not eqx.is_array(old) or getattr(new, "dtype", None) == old.dtype:
+            return new
+        if jnp.issubdtype(jnp.result_type(new), jnp.inexact) and not eqx.is_inexact_array(old):
             raise TypeError(
-                f"The optax state{jax.tree_util.keystr(path)} is {dtype} before a step and "
+                f"The optax state{jax.tree_util.keystr(path)} is {old.dtype} before a step and "
                 f"{jnp.result_type(new)} after it. Let init return a float there, such as 0.0."
             )
-        return jnp.asarray(new).astype(dtype)
+        return jnp.asarray(new).astype(old.dtype)
 
     return jax.tree_util.tree_map_with_path(cast, after, before)

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hindgrad as hg
 import problems
 from hindgrad.diagnostics.edge import find_edge
 from hindgrad.diagnostics.foresight import Foresight
-from hindgrad.diagnostics.growth import Growth, course
+from hindgrad.diagnostics.growth import Growth, NoTangents, course
 from hindgrad.diagnostics.metasmoothness import metasmoothness
 
 
@@ -137,6 +138,60 @@ def test_onset_and_exponent():
     wild = Growth(np.array([0.0, 0.4, -0.1, 0.9, 1.9]))
     assert wild.onset == 3
     assert wild.exponent == pytest.approx(1.0)
+
+
+def test_a_growth_of_1_up_to_rounding_is_none():
+    """A run whose changes neither grow nor shrink: adding the same at every step."""
+    training = hg.Training(
+        lambda w, h, batch: jnp.sum(w * jnp.linspace(0.1, 3, 50)),
+        optimizer=hg.Momentum(lambda h, t: h["rate"], 0.0),
+        batches=lambda t: None,
+        steps=300,
+    )
+    objective = hg.Objective(training, init=jnp.ones(50), score=lambda w, h, key: jnp.mean(w))
+    found = hg.diagnose(objective, {"rate": 0.0137})
+    assert found.growth is not None
+    assert abs(found.growth.total) < 1e-4
+    assert found.growth.onset is None
+    assert found.message.startswith("Smooth")
+    rounded = np.full(10, 1e-7, np.float32)
+    assert Growth(rounded).onset is None
+    assert not Growth(rounded).magnifies
+    assert Growth(rounded.astype(np.float64)).onset == 0
+    assert Growth(np.array([0.0, np.nan])).magnifies
+
+
+def test_steps_without_forward_derivatives_are_told():
+    @jax.custom_vjp
+    def square(x):
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    squared = optax.stateless(lambda updates, params: square(updates))
+    training = hg.Training(
+        lambda w, h, batch: w**2,
+        optimizer=hg.from_optax(lambda h: optax.chain(squared, optax.sgd(h["rate"]))),
+        batches=lambda t: None,
+        steps=2,
+    )
+    objective = hg.Objective(training, init=jnp.ones(()), score=lambda w, h, key: w)
+    with pytest.raises(NoTangents, match=r"Use jax\.custom_jvp there"):
+        course(objective, {"rate": jnp.float32(0.1)}, jax.random.key(0))
+
+
+def test_mistakes_of_the_user_surface():
+    def wrong(h):
+        raise KeyError("a mistake")
+
+    with pytest.raises(KeyError, match="a mistake"):
+        hg.diagnose(wrong, 1.0)
+
+
+def test_complex_hyperparameters():
+    found = hg.diagnose(lambda z: jnp.abs(z - 2j) ** 2, jnp.complex64(1))
+    assert found.ok
+    assert found.foresight.foretold < 0
+    assert hg.check(lambda z: jnp.abs(z**3 - 2j) ** 2, jnp.complex64(1 + 1j)).ok
 
 
 def test_metasmoothness_is_its_formula():

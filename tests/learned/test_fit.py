@@ -16,6 +16,8 @@ import pytest
 import hindgrad as hg
 from hindgrad.learned import CoordinateLSTM, Quadratics, fit, learned_curves, loop
 from hindgrad.learned.fit import _same as unchanged
+from hindgrad.tuning.call import Call
+from hindgrad.tuning.snapshots import Snapshots
 from tests.learned.rate import Rate
 
 RATE, FAMILY, OUTER = Rate(), Quadratics(2), optax.adam(0.1)
@@ -211,7 +213,7 @@ def test_a_second_fitting_compiles_nothing():
 
 def test_shows_progress(capsys):
     small(iterations=5, progress=True)
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "5/5" in shown
     assert "held-out" in shown
 
@@ -291,6 +293,29 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path):
     for name, value in others.items():
         with pytest.raises(ValueError, match=f"another `{name}"):
             small(**{"family": family} | short | {name: value})
+
+
+def test_a_damaged_state_is_made_again_from_the_one_before(tmp_path, monkeypatch):
+    """NumPy's whole numbers are as good as Python's; a call in the same directory is refused."""
+    monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
+    short = {"iterations": np.int64(4), "every": np.int32(2), "key": np.uint8(0)}
+    whole = small(checkpoint=tmp_path, **short)
+    assert saved(tmp_path) == 4
+    for file in (tmp_path / "states" / "4").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert same(small(checkpoint=tmp_path, **short), whole)
+    with (
+        Snapshots(tmp_path, lambda: Call({}, {})),
+        pytest.raises(RuntimeError, match="Another call is using the checkpoint"),
+    ):
+        small(checkpoint=tmp_path, **short)
+
+
+def test_the_outer_optimizer_is_told_the_loss():
+    plateau = optax.chain(OUTER, optax.contrib.reduce_on_plateau(patience=2))
+    result = small(outer=plateau)
+    assert result.value < result.history[0].value
 
 
 @pytest.mark.parametrize(

@@ -257,13 +257,13 @@ def test_a_second_call_compiles_nothing():
 
 def test_shows_progress(capsys):
     tuned(progress=True)
-    assert "6/6" in capsys.readouterr().out
+    assert "6/6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"every": 0}, ValueError, "from 1 to the training's 24 steps"),
+        ({"every": 0}, ValueError, "a whole number, at least 1"),
         ({"every": 25}, ValueError, "from 1 to the training's 24 steps"),
         ({"hyper": {"rate": -0.1, "decay": 0.5}}, ValueError, "a rate outside of its range"),
         ({"hyper": {"rate": 0.1, "decay": 1.0}}, ValueError, "a decay outside of its range"),
@@ -275,3 +275,38 @@ def test_misuse(options, error, message):
     """What type checks do not see; for the rest, see `test_messages`."""
     with pytest.raises(error, match=message):
         tuned(**options)
+
+
+def test_outer_optimizers_that_ask_for_the_value():
+    outer = optax.chain(optax.sgd(0.01), optax.contrib.reduce_on_plateau(patience=1))
+    assert tuned(outer=outer).hyper["rate"] > HYPER["rate"]
+
+
+def test_complex_hyperparameters_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"'z' of dtype complex64: .* real and imaginary part"):
+        tuned(hyper=HYPER | {"z": jnp.complex64(1j)})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: jax.numpy_dtype_promotion("strict"),
+        jax.disable_jit,
+        lambda: jax.debug_nans(True),
+        jax.checking_leaks,
+    ],
+    ids=["strict promotion", "no jit", "NaNs are errors", "leaks are errors"],
+)
+@pytest.mark.parametrize("horizon", [hg.Carried(), hg.LastWindow()])
+def test_settings_of_jax(setting, horizon):
+    run = training(steps=4)
+    with setting():
+        result = tuned(run, every=np.int64(2), horizon=horizon)
+    wanted = tuned(run, every=2, horizon=horizon)
+    np.testing.assert_allclose(result.hyper["rate"], wanted.hyper["rate"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("every", [0, True, STEPS + 1])
+def test_no_number_of_steps(every):
+    with pytest.raises(ValueError, match=r"tune_online\(every="):
+        tuned(every=every)

@@ -15,8 +15,8 @@ import pytest
 
 import hindgrad as hg
 import problems
+from hindgrad.tuning.judge import is_plateau
 from hindgrad.tuning.state import Record
-from hindgrad.tuning.tune import _is_plateau
 
 TARGET = np.array([1.0, 2.0, 3.0])
 
@@ -125,8 +125,8 @@ def test_stops_on_a_plateau():
     assert 10 <= len(result.history) < 30
     assert "on a plateau" in result.message
     falling = [Record(i, 1 / (i + 1), 1.0, 1.0, "accepted") for i in range(40)]
-    assert not _is_plateau(falling, 5)
-    assert not _is_plateau([r._replace(value=1.0) for r in falling], None)
+    assert not is_plateau(falling, 5)
+    assert not is_plateau([r._replace(value=1.0) for r in falling], None)
 
 
 def test_noise_is_averaged_out():
@@ -137,6 +137,117 @@ def test_noise_is_averaged_out():
     again = quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=200, key=1, patience=None)
     assert jnp.array_equal(result.hyper["a"], again.hyper["a"])
     assert result.history == again.history
+
+
+def test_the_average_is_projected():
+    """Iterates on a circle, whose average lies within it; and is the better for the score."""
+    circle = lambda h: h / jnp.linalg.norm(h)
+    pulled = lambda h, key: jnp.vdot(h, jax.random.normal(key, (2,)))
+    result = quiet(
+        pulled,
+        jnp.array([1.0, 0.0]),
+        optax.sgd(0.3),
+        steps=20,
+        key=0,
+        patience=None,
+        project=circle,
+        choose=lambda h: jnp.where(h[0] == 1, 1.0, 0.0) + jnp.abs(jnp.linalg.norm(h) - 0.5),
+    )
+    assert jnp.linalg.norm(result.hyper) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_many_small_iterates_are_averaged_without_rounding():
+    """In bfloat16, a sum stops growing at 256 times its terms."""
+    result = quiet(
+        lambda h, key: jnp.sum((h.astype(jnp.float32) - 1.0) ** 2),
+        jnp.full(2, 0.75, jnp.bfloat16),
+        optax.sgd(0.0),
+        steps=600,
+        key=0,
+        average=1.0,
+        patience=None,
+        choose=lambda h: jnp.abs(h[0] - 0.75).astype(float),
+    )
+    assert result.hyper.dtype == jnp.bfloat16
+    assert (result.hyper == 0.75).all()
+
+
+def test_complex_hyperparameters_go_downhill():
+    """JAX's gradient by a complex number points elsewhere; here it is conjugated."""
+    target = 1 - 2j
+    result = quiet(lambda z: jnp.abs(z - target) ** 2, jnp.complex64(0), optax.sgd(0.3), steps=20)
+    assert complex(result.hyper) == pytest.approx(target, abs=1e-3)
+    assert result.diagnosis is not None
+    assert result.diagnosis.ok
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.polyak_sgd(max_learning_rate=0.5),
+        optax.chain(optax.adam(0.3), optax.contrib.reduce_on_plateau(patience=1)),
+    ],
+    ids=["polyak", "plateau"],
+)
+def test_optimizers_that_ask_for_the_value(optimizer):
+    result = quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optimizer, steps=30)
+    assert result.value < 0.1 * result.history[0].value
+
+
+def test_a_line_search_is_refused():
+    with pytest.raises(TypeError, match="linesearch=None"):
+        quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.lbfgs(), steps=3)
+
+
+SETTINGS = {
+    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "no jit": jax.disable_jit,
+    "NaNs are errors": lambda: jax.debug_nans(True),
+    "leaks are errors": jax.checking_leaks,
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_jax(name):
+    """The result is the same under each."""
+    hyper = {"a": jnp.zeros(3), "b": 1.0, "small": jnp.ones(2, jnp.bfloat16)}
+    value = lambda h, key: noisy(h, key) + jnp.sum(h["small"].astype(jnp.float32) ** 2)
+    box = hg.Box(a=(0, 2.5)) & hg.L1Ball(a=4.0)
+    tune = lambda: quiet(
+        value, hyper, optax.adam(0.1), steps=np.int64(4), key=np.uint8(1), project=box
+    )
+    with SETTINGS[name]():
+        result = tune()
+    np.testing.assert_allclose(result.hyper["a"], tune().hyper["a"], rtol=1e-4)
+    assert result.diagnosis is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"steps": 0}, ValueError, r"tune\(steps=0\): a whole number"),
+        ({"steps": True}, ValueError, r"tune\(steps=True\): a whole number"),
+        ({"patience": 0}, ValueError, r"tune\(patience=0\): a whole number, at least 1"),
+        ({"key": True}, TypeError, r"tune\(key=True\) is neither a key nor a seed"),
+        ({"project": lambda h: {"a": h["a"]}}, ValueError, "must give back the same"),
+        ({"project": lambda h: h | {"a": h["b"]}}, ValueError, "must give back the same"),
+    ],
+)
+def test_refusals(options, error, words):
+    options = {"steps": 2} | options
+    with pytest.raises(error, match=words):
+        quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), **options)
+
+
+def test_a_projection_may_give_plain_numbers():
+    result = quiet(
+        bowl,
+        {"a": jnp.zeros(3), "b": 1.0},
+        optax.sgd(0.1),
+        steps=3,
+        project=lambda h: {"a": h["a"], "b": 0.5},
+    )
+    assert result.hyper["b"] == 0.5
 
 
 def test_choose_decides():
@@ -161,7 +272,7 @@ def objective(steps=8):
 
 def test_tunes_a_training_run():
     hyper = {"log_rate": -2.0, "scale": 1.0, "log_l2": -6.0}
-    result = quiet(objective(), hyper, optax.adam(0.3), steps=8)
+    result = quiet(objective(), hyper, optax.adam(0.3), steps=12)
     assert result.value < 0.9 * result.history[0].value
     assert result.value == pytest.approx(float(objective()(result.hyper)), rel=1e-5)
     assert result.diagnosis is not None
@@ -182,14 +293,48 @@ def test_the_report_says_whether_a_step_does_what_it_should():
     assert quiet(noisy, {"a": jnp.zeros(3)}, optax.sgd(0.1), steps=3, key=1).diagnosis is not None
 
 
-def test_a_diagnosis_that_fails_costs_no_tuning(monkeypatch):
+def failing(monkeypatch, error):
+    """A tuning whose diagnosis fails."""
+
     def fail(*args, **options):
-        raise RuntimeError("something in a run")
+        raise error
 
     monkeypatch.setattr("hindgrad.tuning.tune.examine", fail)
-    result = quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
+    return quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, FloatingPointError])
+def test_a_run_that_fails_in_the_diagnosis_costs_no_tuning(monkeypatch, kind):
+    result = failing(monkeypatch, kind("no memory left\nand more"))
     assert result.diagnosis is None
-    assert result.message == "Took the best iterate of 3 steps."
+    assert result.message == "Took the best iterate of 3 steps.\nNo diagnosis: no memory left"
+
+
+def test_a_mistake_in_the_diagnosis_surfaces_with_the_answer(monkeypatch):
+    with pytest.raises(KeyError, match="a mistake") as found:
+        failing(monkeypatch, KeyError("a mistake"))
+    assert "diagnose=False" in found.value.__notes__[0]
+    assert "'b': Array(0.64" in found.value.__notes__[0]
+
+
+def test_what_the_diagnosis_costs():
+    """One hypergradient and two values beside the steps' own hypergradients; with a key, the values
+    by which the answer is chosen."""
+    taken = []
+
+    @jax.custom_vjp
+    def told(x):
+        jax.debug.callback(lambda: taken.append("value"))
+        return x
+
+    def forward(x):
+        jax.debug.callback(lambda: taken.append("hypergradient"))
+        return x, None
+
+    told.defvjp(forward, lambda _, g: (g,))
+    quiet(lambda h: told(h) ** 2, 1.0, optax.sgd(0.1), steps=3)
+    jax.effects_barrier()
+    assert sorted(taken) == ["hypergradient"] * 4 + ["value"] * 2
 
 
 def test_a_second_tuning_compiles_nothing():
@@ -202,7 +347,7 @@ def test_a_second_tuning_compiles_nothing():
     for start in (1.0, 2.0):
         quiet(value, start, optax.sgd(0.1), steps=2)
         traces.append(0)
-    assert traces == [1, 0, 0]
+    assert traces == [1, 1, 0, 0]
 
 
 PROGRAM = """
@@ -253,14 +398,6 @@ def test_killed_tuning_ends_with_the_same_result(tmp_path):
         assert run(interrupted) == whole
 
 
-def test_a_checkpoint_of_another_call_is_refused(tmp_path):
-    quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="another `steps`"):
-        quiet(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=4, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="another `hyper`"):
-        quiet(bowl, {"a": jnp.ones(3), "b": 1.0}, optax.sgd(0.1), steps=3, checkpoint=tmp_path)
-
-
 def test_a_checkpoint_by_another_adjoint_is_refused(tmp_path):
     """What an adjoint hands on fits no other one."""
     run = hg.Training(
@@ -278,7 +415,9 @@ def test_a_checkpoint_by_another_adjoint_is_refused(tmp_path):
 
 def test_shows_progress(capsys):
     hg.tune(bowl, {"a": jnp.zeros(3), "b": 1.0}, optax.sgd(0.1), steps=3)
-    assert "3/3" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err
+    assert not shown.out
 
 
 def test_equinox_module_as_hyper(key):

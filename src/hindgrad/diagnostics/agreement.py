@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PyTree
 
-from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Checkpointed
+from hindgrad.arguments import Key, as_keys, floats_and_rest
+from hindgrad.objective import Objective
 
 
 class Likeness(NamedTuple):
@@ -36,7 +37,7 @@ def agreement(
     adjoint: Adjoint,
     *,
     exact: Adjoint | None = None,
-    key: PRNGKeyArray | int | None = None,
+    key: Key | None = None,
 ) -> Agreement:
     """Compares an adjoint's hypergradient with the exact one; prints a table.
 
@@ -50,12 +51,16 @@ def agreement(
     - `exact`: what to compare with; `Checkpointed()` unless given.
     - `key`: the run's randomness, a key or a seed.
     """
-    tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
-    if not jax.tree.leaves(tuned):
-        raise ValueError("agreement was given hyperparameters without a float among them.")
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"agreement was given {objective!r}, which is no Objective: a function chooses its "
+            "runs' adjoint itself."
+        )
+    tuned, fixed = floats_and_rest("agreement", hyper)
+    args = as_keys("agreement", key)
     exact = Checkpointed() if exact is None else exact
     approximate, right = (
-        _gradient(tuned, fixed, objective, key, which) for which in (adjoint, exact)
+        _gradient(tuned, fixed, objective, args, which) for which in (adjoint, exact)
     )
     paths = [jax.tree_util.keystr(p) or "hyper" for p, _ in jax.tree.leaves_with_path(right)]
     pairs = list(zip(jax.tree.leaves(approximate), jax.tree.leaves(right), strict=True))
@@ -67,13 +72,14 @@ def agreement(
 
 
 @eqx.filter_jit
-def _gradient(tuned, fixed, objective, key, adjoint):
-    value = lambda tuned: objective(eqx.combine(tuned, fixed), key, adjoint=adjoint)
+def _gradient(tuned, fixed, objective, args, adjoint):
+    value = lambda tuned: objective(eqx.combine(tuned, fixed), *args, adjoint=adjoint)
     return eqx.filter_grad(value)(tuned)
 
 
 def _compare(approximate, exact):
-    join = lambda parts: np.concatenate([np.ravel(x).astype(np.float64) for x in parts])
+    wide = lambda x: np.ravel(x).astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+    join = lambda parts: np.concatenate([wide(x).view(np.float64) for x in parts])
     a, b = join(approximate), join(exact)
     norms = np.linalg.norm(a), np.linalg.norm(b)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
+from hindgrad.arguments import Key, Whole, as_key, as_keys, as_whole, floats_and_rest
 
 STEPS = np.geomspace(1e-1, 1e-4, 7)
 """Sizes of the finite differences, relative to each hyperparameter's own size."""
@@ -59,10 +60,10 @@ def check(
     objective: Callable[..., Any],
     hyper: PyTree,
     *,
-    key: PRNGKeyArray | int | None = None,
+    key: Key | None = None,
     adjoint: Adjoint | None = None,
-    directions: int = 3,
-    seed: int = 0,
+    directions: Whole = 3,
+    seed: Key = 0,
 ) -> Check:
     """Compares a hypergradient with finite differences in random directions; prints a verdict.
 
@@ -81,22 +82,18 @@ def check(
       runs.
     - `seed`: draws the directions.
     """
-    if directions < 1:
-        raise ValueError(f"check(directions={directions}): at least 1 is needed.")
+    directions = as_whole("check", "directions", directions)
+    draw = as_key("check", seed, name="seed")
+    args = as_keys("check", key)
     options = {} if adjoint is None else {"adjoint": adjoint}
-    args = () if key is None else (jax.random.key(key) if isinstance(key, int) else key,)
-    tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
-    if not jax.tree.leaves(tuned):
-        raise ValueError("check was given hyperparameters without a float among them.")
-
-    gradient = gradient_of(tuned, fixed, objective, args, options)
-    value = lambda tuned: _value(tuned, fixed, objective, args, options)
+    tuned, fixed = floats_and_rest("check", hyper)
+    _, gradient = value_and_gradient(tuned, fixed, objective, args, options)
+    value = lambda tuned: value_of(tuned, fixed, objective, args, options)
     found = []
     directions = min(directions, trees.size(tuned))
-    for direction_key in jax.random.split(jax.random.key(seed), directions):
+    for direction_key in jax.random.split(draw, directions):
         direction = _direction(tuned, direction_key)
-        along = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
-        found.append(Direction(float(along), *_difference(value, tuned, direction)))
+        found.append(Direction(slope(gradient, direction), *_difference(value, tuned, direction)))
     result = Check(found, _describe(found))
     print(result.message)
     return result
@@ -106,18 +103,27 @@ def _call(tuned, fixed, objective, args, options):
     return objective(eqx.combine(tuned, fixed), *args, **options)
 
 
-_value = eqx.filter_jit(_call)
-gradient_of = eqx.filter_jit(eqx.filter_grad(_call))
-"""The hypergradient with respect to the floats `tuned`."""
+value_of = eqx.filter_jit(_call)
+"""The objective."""
+value_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(_call))
+"""The objective, and its hypergradient with respect to the floats `tuned`."""
+
+
+def slope(gradient: PyTree, direction: PyTree) -> float:
+    """The derivative along a direction, which a gradient says; also by complex numbers, as JAX
+    takes it."""
+    pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+    return float(sum(float(jnp.real(jnp.sum(g * d))) for g, d in pairs))
 
 
 def _direction(tuned, key):
     leaves, structure = jax.tree.flatten(tuned)
     keys = jax.random.split(key, len(leaves))
 
-    def draw(leaf: Float[Array, "..."], key):
-        size = jnp.sqrt(jnp.mean(jnp.square(leaf)))
-        return jax.random.normal(key, leaf.shape, leaf.dtype) * jnp.where(size > 0, size, 1)
+    def draw(leaf: Inexact[Array, "..."], key):
+        size = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(leaf))))
+        size = jnp.where(size > 0, size, 1).astype(leaf.dtype)
+        return jax.random.normal(key, leaf.shape, leaf.dtype) * size
 
     return jax.tree.unflatten(structure, [draw(*pair) for pair in zip(leaves, keys, strict=True)])
 

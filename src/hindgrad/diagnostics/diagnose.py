@@ -8,12 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.failure import reporting
-from hindgrad.diagnostics.check import gradient_of
+from hindgrad.arguments import Key, as_keys, floats_and_rest
+from hindgrad.diagnostics.check import slope, value_and_gradient, value_of
 from hindgrad.diagnostics.edge import find_edge
 from hindgrad.diagnostics.foresight import Foresight
 from hindgrad.diagnostics.growth import Growth, course
@@ -52,7 +53,7 @@ class Diagnosis(NamedTuple):
         """Which witnesses speak against the hypergradient: "growth", "metasmoothness",
         "foresight"."""
         told = {
-            "growth": self.growth is None or self.growth.total <= 0,
+            "growth": self.growth is None or not self.growth.magnifies,
             "metasmoothness": self.metasmoothness is None or self.metasmoothness >= ROUGH,
             "foresight": self.foresight.error <= MISLEADING,
         }
@@ -69,7 +70,7 @@ def diagnose(
     objective: Callable[..., Any],
     hyper: PyTree,
     *,
-    key: PRNGKeyArray | int | None = None,
+    key: Key | None = None,
     along: PyTree | None = None,
     step: float = 0.05,
     reach: float | None = None,
@@ -105,9 +106,7 @@ def diagnose(
     Raises `ValueError` if there is nothing to change, if `step` or `reach` is not above 0, or if
     `along` does not fit, is zero, or is missing beside `reach`.
     """
-    tuned, fixed = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
-    if not jax.tree.leaves(tuned):
-        raise ValueError("diagnose was given hyperparameters without a float among them.")
+    tuned, fixed = floats_and_rest("diagnose", hyper)
     if not 0 < step < math.inf:
         raise ValueError(f"diagnose(step={step}): a finite number above 0 is needed.")
     if reach is not None and along is None:
@@ -117,58 +116,66 @@ def diagnose(
             f"diagnose(reach={reach}): a finite number above 0 is needed. To look the other way, "
             "turn `along` round."
         )
-    key = jax.random.key(key) if isinstance(key, int) else key
+    args = as_keys("diagnose", key)
     options = {} if adjoint is None else {"adjoint": reporting(adjoint, jnp.zeros(3))}
-    args = () if key is None else (key,)
-    gradient = lambda tuned: gradient_of(tuned, fixed, objective, args, options)
+    find = lambda tuned: value_and_gradient(tuned, fixed, objective, args, options)
 
-    def examine_at(place: float, direction: PyTree) -> Diagnosis:
+    def examine_at(place: float, direction: PyTree, found: Any = None) -> Diagnosis:
         at = _moved(tuned, direction, place)
-        whole = lambda tuned: eqx.combine(tuned, fixed)
-        stride = jax.tree.map(lambda d: step * d, direction)
-        return examine(objective, (whole, at, stride), gradient(at), key)
+        stride = jax.tree.map(lambda d: float(step) * d, direction)
+        line = Line(lambda tuned: eqx.combine(tuned, fixed), at, stride)
+        value = lambda at: value_of(at, fixed, objective, args, options)
+        return examine(objective, line, *(found or find(at)), *(args or (None,)), value=value)
 
     if along is None:
-        result = examine_at(0.0, _downhill(gradient(tuned)))
+        found = find(tuned)
+        result = examine_at(0.0, _downhill(found[1]), found)
     else:
         direction = _direction(along, tuned)
         result = examine_at(0.0, direction)
         if reach is not None:
             fails = lambda place: not examine_at(place, direction).ok
-            edge = find_edge(fails, reach, finest=step)
-            edge = None if edge is None else edge + step / 2
+            edge = find_edge(fails, float(reach), finest=float(step))
+            edge = None if edge is None else edge + float(step) / 2
             told = _edge_words(edge, tuned, direction, reach)
             result = result._replace(edge=edge, message=f"{result.message}\n{told}")
     print(result.message)
     return result
 
 
+class Line(NamedTuple):
+    """Where to look, and how far a step goes."""
+
+    whole: Callable[[PyTree], PyTree]
+    """From the floats to the hyperparameters."""
+    at: PyTree
+    """The floats."""
+    stride: PyTree
+
+
 def examine(
     objective: Callable[..., Any],
-    line: tuple[Callable[[PyTree], PyTree], PyTree, PyTree],
+    line: Line,
+    value_there: Any,
     gradient: PyTree,
     key: PRNGKeyArray | None,
-    value: Callable[[PyTree], Any] | None = None,
+    *,
+    value: Callable[[PyTree], Any],
 ) -> Diagnosis:
-    """The diagnosis on a line (whole, at, stride): at the hyperparameters `whole(at)`, whose floats
-    are `at`, for a step of `stride`. `gradient` is the hypergradient there; `value(floats)` the
-    objective, for one that is no `Objective` (called as a function of `hyper` unless given)."""
-    whole, at, stride = line
-    foretold = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(stride)))
-    points = [_moved(at, stride, share) for share in (0.0, 0.5, 1.0)]
+    """The diagnosis on a line, by the objective and the hypergradient at its beginning; `value`
+    gives the objective elsewhere, for a function that is no `Objective`."""
+    foretold = slope(gradient, line.stride)
+    points = [_moved(line.at, line.stride, share) for share in (0.0, 0.5, 1.0)]
     if not isinstance(objective, Objective):
-        args = () if key is None else (key,)
-        value = value or (lambda tuned: _value(objective, whole(tuned), *args))
-        begin, half, end = (float(value(point)) for point in points)
-        foresight = Foresight(float(foretold), (begin, half, end))
-        return _worded(Diagnosis(foresight, None, None, None, ""))
+        values = float(value_there), float(value(points[1])), float(value(points[2]))
+        return _worded(Diagnosis(Foresight(foretold, values), None, None, None, ""))
     key = jax.random.key(0) if key is None else key
-    first, second, third = (course(objective, whole(point), key) for point in points)
+    first, second, third = (course(objective, line.whole(point), key) for point in points)
     begin, half, end = (float(c.value) for c in (first, second, third))
     growths = [Growth(np.asarray(c.growth)) for c in (first, second, third)]
     worst = max(growths, key=lambda g: np.nan_to_num(g.total, nan=np.inf))
     smoothness = float(metasmoothness(first.params, second.params, third.params))
-    foresight = Foresight(float(foretold), (begin, half, end))
+    foresight = Foresight(foretold, (begin, half, end))
     return _worded(Diagnosis(foresight, worst, smoothness, None, ""))
 
 
@@ -255,7 +262,7 @@ def _downhill(gradient: PyTree) -> PyTree:
     largest = max(float(jnp.max(jnp.abs(g))) for g in leaves if g.size)
     if not np.isfinite(largest):
         return jax.tree.map(jnp.ones_like, gradient)
-    return jax.tree.map(lambda g: -g / (largest or 1.0), gradient)
+    return jax.tree.map(lambda g: -jnp.conj(g) / (largest or 1.0), gradient)
 
 
 def _direction(along: PyTree, tuned: PyTree) -> PyTree:
@@ -274,8 +281,3 @@ def _direction(along: PyTree, tuned: PyTree) -> PyTree:
     if not trees.finite(direction) or not any(map(jnp.any, jax.tree.leaves(direction))):
         raise ValueError("diagnose(along=…): finite numbers are needed, not all of them 0.")
     return direction
-
-
-@eqx.filter_jit
-def _value(objective, hyper, *args) -> Float[Array, ""]:
-    return objective(hyper, *args)

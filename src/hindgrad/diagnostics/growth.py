@@ -6,10 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hindgrad import trees
 from hindgrad.objective import Objective
+
+ROUNDING = 8.0
+"""In units in the last place for each step."""
 
 
 class Course(NamedTuple):
@@ -24,7 +27,10 @@ class Course(NamedTuple):
     from the step on at which the run diverges."""
 
 
-@eqx.filter_jit
+class NoTangents(RuntimeError):
+    """A step has no derivatives in forward mode."""
+
+
 def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
     """Trains, and carries one tangent of the state along: that of making every step a little
     longer, `Z_{k+1} = A_k Z_k + (θ_{k+1} − θ_k)`.
@@ -35,6 +41,19 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
     random change would hide it: most parameters' directions do nothing.) The tangent is
     scaled to length 1 at every step, so that nothing overflows; the memory is that of two states.
     """
+    try:
+        return _course(objective, hyper, key)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        if not any(word in str(error) for word in ("custom_vjp", "JVP", "forward-mode")):
+            raise
+        raise NoTangents(
+            "How a small change grows along the run needs derivatives of a step in forward mode, "
+            "which it has not (a jax.custom_vjp, or a callback). Use jax.custom_jvp there."
+        ) from error
+
+
+@eqx.filter_jit
+def _course(objective, hyper, key):
     run = objective.scored(key)
     state = run.begin(hyper, key)
 
@@ -44,10 +63,10 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
         stride = jax.tree.map(jnp.subtract, *map(_floats, (after[0], state[0])))
         shrunk = jnp.exp(-log_size)
         longer = jax.tree.map(lambda z, d: z + d * shrunk.astype(d.dtype), moved[0], stride)
-        length = optax.tree.norm(longer)
+        length = trees.norm(longer)
         unit = jnp.where(length > 0, length, 1)
         tangent = jax.tree.map(lambda z: z / unit.astype(z.dtype), (longer, moved[1]))
-        log_size, path = log_size + jnp.log(unit), path + optax.tree.norm(stride)
+        log_size, path = log_size + jnp.log(unit), path + trees.norm(stride)
         growth = jnp.where(path == 0, 0, log_size - jnp.log(path))
         return (after, tangent, log_size, path), growth
 
@@ -69,11 +88,21 @@ class Growth(NamedTuple):
         return float(self.curve[-1])
 
     @property
+    def rounding(self) -> float:
+        """How far above 0 the logarithm of no growth may be rounded."""
+        return ROUNDING * len(self.curve) * float(np.finfo(self.curve.dtype).eps)
+
+    @property
+    def magnifies(self) -> bool:
+        """Whether changes were magnified over the whole run, by more than rounding (or to NaN)."""
+        return not self.total <= self.rounding
+
+    @property
     def onset(self) -> int | None:
         """The step from which on changes are magnified for good; None if they are not."""
-        if self.total <= 0:
+        if not self.magnifies:
             return None
-        below = np.flatnonzero(self.curve <= 0)
+        below = np.flatnonzero(self.curve <= self.rounding)
         return int(below[-1]) + 1 if len(below) else 0
 
     @property

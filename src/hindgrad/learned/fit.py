@@ -4,17 +4,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint, PersistentEvolution, Stored
+from hindgrad.arguments import Key, Whole, as_key, as_whole
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.loop import Evaluation, Loop, restored, save
 from hindgrad.learned.problems import Family
+from hindgrad.tuning.outer import check_outer
 from hindgrad.tuning.progress import Bar
 from hindgrad.tuning.snapshots import Snapshots
 
@@ -34,20 +35,20 @@ def fit(
     optimizer: LearnedOptimizer,
     family: Family,
     *,
-    steps: int = 100,
-    unroll: int = 20,
-    batch: int = 128,
-    iterations: int = 5_000,
+    steps: Whole = 100,
+    unroll: Whole = 20,
+    batch: Whole = 128,
+    iterations: Whole = 5_000,
     outer: optax.GradientTransformation | None = None,
-    key: PRNGKeyArray | int = 0,
+    key: Key = 0,
     weights: PyTree = None,
     step_weights: Float[ArrayLike, " steps"] | Sequence[float] | None = None,
     measure: Callable[[Float[Array, "..."]], Float[Array, "..."]] | None = None,
     adjoint: Adjoint | None = None,
     horizons: Sequence[tuple[int, int]] = (),
     held_out: Family | None = None,
-    evaluations: int = 128,
-    every: int | None = None,
+    evaluations: Whole = 128,
+    every: Whole | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -87,16 +88,17 @@ def fit(
     - `every`: how many iterations between two evaluations; a fiftieth of all unless given.
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
       with the same result to the bit; the same, too, after Ctrl-C.
-    - `progress`: whether to show a progress line.
+    - `progress`: whether to show a progress line, on standard error.
 
     Raises `ValueError` if arguments do not fit together, or if `checkpoint` holds another call's
-    state; `TypeError` if one is of another kind.
+    state or a damaged one; `RuntimeError` if another call is using it; `TypeError` if an argument
+    is of another kind.
     """
-    counts = {"steps": steps, "unroll": unroll, "batch": batch, "iterations": iterations}
-    _check_counts(**counts, evaluations=evaluations)
-    every = max(1, iterations // 50) if every is None else every
-    _check_counts(every=every)
-    horizons = tuple(horizons) or ((0, steps),)
+    steps, unroll = as_whole("fit", "steps", steps), as_whole("fit", "unroll", unroll)
+    batch, iterations = as_whole("fit", "batch", batch), as_whole("fit", "iterations", iterations)
+    evaluations = as_whole("fit", "evaluations", evaluations)
+    every = as_whole("fit", "every", max(1, iterations // 50) if every is None else every)
+    horizons = _as_horizons(horizons) or ((0, steps),)
     _check_kinds(optimizer, family, outer, held_out, measure)
     _check_lengths(steps, unroll, horizons, adjoint)
     step_weights = _checked_step_weights(step_weights, steps, horizons)
@@ -108,7 +110,7 @@ def fit(
         step_weights=step_weights,
         measure=_same if measure is None else measure,
         adjoint=Stored() if adjoint is None else adjoint,
-        key=jax.random.key(key) if isinstance(key, int) else key,
+        key=as_key("fit", key),
         batch=batch,
         unroll=unroll,
         horizons=horizons,
@@ -119,18 +121,17 @@ def fit(
     weights = optimizer.weights(loop.draw(0)) if weights is None else weights
     optimizer.check_weights(weights)
     begin = loop.begin(trees.as_hyper(weights))
-    store = Snapshots(checkpoint, loop.call(begin) if checkpoint else {})
-    state = restored(store, loop, begin)
-    try:
-        with Bar(iterations, "learning", shown=progress) as bar:
-            while state.iteration < iterations:
-                state = loop.go_on(state)
-                save(store, state, now=False)
-                latest, best = state.history[-1].value, state.best_value
-                bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g},")
-    finally:  # an interruption loses nothing
-        save(store, state, now=True)
-        store.close()
+    with Snapshots(checkpoint, lambda: loop.call(begin)) as store:
+        state = restored(store, loop, begin)
+        try:
+            with Bar(iterations, "learning", shown=progress) as bar:
+                while state.iteration < iterations:
+                    state = loop.go_on(state)
+                    save(store, state, now=False)
+                    latest, best = state.history[-1].value, state.best_value
+                    bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g},")
+        finally:  # an interruption loses nothing
+            save(store, state, now=True)
     return _conclude(state)
 
 
@@ -161,10 +162,9 @@ def _conclude(state) -> FitResult:
     return FitResult(state.best, state.best_value, state.history, message)
 
 
-def _check_counts(**counts):
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"fit({name}={value!r}): a whole number, at least 1, is needed.")
+def _as_horizons(horizons):
+    whole = lambda value, least: as_whole("fit", "horizons", value, least=least)
+    return tuple((whole(first, 0), whole(steps, 1)) for first, steps in horizons)
 
 
 def _check_kinds(optimizer, family, outer, held_out, measure):
@@ -173,10 +173,8 @@ def _check_kinds(optimizer, family, outer, held_out, measure):
             f"fit was given {optimizer!r}, which is no learned optimizer. Give one, such as "
             "hg.learned.CoordinateLSTM()."
         )
-    if outer is not None and not isinstance(outer, optax.GradientTransformation):
-        raise TypeError(
-            f"fit(outer={outer!r}) is not an optax optimizer. Give one, such as optax.adam(1e-3)."
-        )
+    if outer is not None:
+        check_outer("fit", "outer", outer)
     functions = {"family": family, "held_out": held_out, "measure": measure}
     for name, value in functions.items():
         if not callable(value) and (value is not None or name == "family"):
@@ -191,7 +189,6 @@ def _check_lengths(steps, unroll, horizons, adjoint):
             "iterations from 0 on."
         )
     for length in (steps, *(length for _, length in horizons)):
-        _check_counts(horizons=length)
         if length > steps or length % min(unroll, length):
             raise ValueError(
                 f"fit(unroll={unroll}) does not divide the {length} steps of an episode, or they "

@@ -1,6 +1,5 @@
 """The loop that learns an optimizer: its state, and what an iteration and an evaluation do."""
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +15,8 @@ from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.curves import learned_curves
 from hindgrad.learned.gradients import Backpropagated, Episode, Estimate, Smoothed
 from hindgrad.learned.problems import Family
+from hindgrad.tuning.call import Call, contents, described, moves
+from hindgrad.tuning.outer import outer_update
 from hindgrad.tuning.snapshots import Snapshots
 
 CHUNKS = 20
@@ -138,30 +139,25 @@ class Loop(eqx.Module):
             state = state._replace(best=state.weights, best_value=value)
         return state
 
-    def call(self, begin: State) -> dict[str, Any]:
-        """What must be the same for an interrupted fitting to go on. Functions cannot be compared;
-        what tells them apart is the first numbers that they give."""
+    def call(self, begin: State) -> Call:
+        """What must be the same for an interrupted fitting to go on."""
         names = ("batch", "unroll", "iterations", "every", "horizons", "evaluations")
         told = ("optimizer", "adjoint", "family", "held_out")
-        first = self.advance(begin, 1)
-        move = jax.tree.map(jnp.subtract, first.weights, begin.weights)
-        numbers = {
-            "weights": optax.tree.norm(begin.weights),
-            "held_out (or its measure)": begin.history[0].value,
-            "family (or its measure)": first.total,
-            "outer": optax.tree.norm(move),
-        }
-        return (
-            {name: getattr(self, name) for name in names}
-            | {name: _described(getattr(self, name)) for name in told}
+        arguments = (
+            {"function": "learned.fit"}
+            | {name: getattr(self, name) for name in names}
+            | {name: described(getattr(self, name)) for name in told}
             | {"key": np.asarray(jax.random.key_data(self.key)).tolist()}
             | {"step_weights": np.asarray(self.step_weights).tolist()}
-            | {name: f"{float(number):.4g}" for name, number in numbers.items()}
+            | {"weights": contents(begin.weights)}
         )
-
-
-def _described(value) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(value, short_arrays=False))
+        first = self.advance(begin, 1)
+        numbers = {
+            "held_out (or its measure)": [begin.history[0].value],
+            "family (or its measure)": [float(first.total)],
+            "outer": moves(self.outer, begin.weights),
+        }
+        return Call(arguments, numbers)
 
 
 @eqx.filter_jit
@@ -185,7 +181,7 @@ def advance(
         weights, memory, carried, total, skipped = moving
         value, grads, carried = estimate(weights, carried, jax.random.fold_in(key, i + 2))
         ok = jnp.isfinite(optax.tree.norm(grads)) & jnp.isfinite(value)
-        updates, new = outer.update(grads, memory, weights)
+        updates, new = outer_update(outer, grads, memory, weights, value)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
         weights = keep(optax.apply_updates(weights, updates), weights)
         total = total + jnp.where(ok, value / estimate.weight, 0)
@@ -202,11 +198,15 @@ def _weighted_mean(curves, measure, step_weights):
 
 def restored(store: Snapshots, loop: Loop, begin: State) -> State:
     """The latest state kept, or `begin` if there is none."""
-    notes = store.notes()
-    if notes is None:
+
+    def like(notes):
+        carried = loop.carried(begin.weights, max(0, notes["iteration"] - 1))
+        return _arrays(begin._replace(carried=carried))
+
+    kept = store.restore(like)
+    if kept is None:
         return begin
-    carried = loop.carried(begin.weights, max(0, notes["iteration"] - 1))
-    arrays = store.arrays(_arrays(begin._replace(carried=carried)))
+    arrays, notes = kept
     history = [Evaluation(*record) for record in notes["history"]]
     numbers = {name: notes[name] for name in ("iteration", "best_value")}
     return State(*arrays, **numbers, history=history)

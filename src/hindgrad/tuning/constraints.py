@@ -53,7 +53,7 @@ class Region:
         Transposition changes neither symmetric bounds nor a coupling, so the nearest symmetric
         matrix is projected onto them and stays symmetric, and that is the exact projection.
         """
-        y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y = x.astype(trees.widest(x.dtype))
         if self.symmetric:
             y = 0.5 * (y + jnp.swapaxes(y, -1, -2))
         lower, upper = _constant(self.lower, y), _constant(self.upper, y)
@@ -219,8 +219,10 @@ def projection(project: Any) -> Callable[[PyTree], PyTree]:
         return _unchanged
     if isinstance(project, (list, tuple)):
         return Intersection(*project)
-    if callable(project):
+    if isinstance(project, Constraint):
         return project
+    if callable(project):
+        return _Projection(project)
     raise TypeError(
         f"{project!r} is no projection: give a constraint such as Box(rate=(0, None)), a list of "
         "constraints, a function hyper -> hyper, or None."
@@ -229,6 +231,24 @@ def projection(project: Any) -> Callable[[PyTree], PyTree]:
 
 def _unchanged(hyper):
     return hyper
+
+
+class _Projection(eqx.Module):
+    """A function of the user's, checked to keep the hyperparameters' shapes."""
+
+    function: Callable[[PyTree], PyTree]
+
+    def __call__(self, hyper: PyTree) -> PyTree:
+        before, after = trees.as_hyper(hyper), trees.as_hyper(self.function(hyper))
+        shapes = lambda tree: jax.tree.map(lambda x: jnp.shape(x) if eqx.is_array(x) else (), tree)
+        if shapes(before) != shapes(after):
+            raise ValueError(
+                f"project=… turned hyperparameters of the shapes {shapes(before)} into "
+                f"{shapes(after)}; it must give back the same."
+            )
+        is_float = eqx.is_inexact_array
+        cast = lambda x, y: jnp.asarray(y).astype(x.dtype) if is_float(x) else y
+        return jax.tree.map(cast, before, after)
 
 
 def _constant(bound, like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import PyTree
 
 from hindgrad import trees
@@ -79,4 +78,4 @@ def value_and_hypergradient(objective, hyper, fixed, key, handed):
     """The objective and its hypergradient, with respect to the floats `hyper`."""
     value = lambda inputs: _call(objective, inputs[0], fixed, key, *inputs[1:])
     value, (grads, status, handed) = eqx.filter_value_and_grad(value)((hyper, jnp.zeros(3), handed))
-    return Found(value, grads, optax.tree.norm(grads), status, handed)
+    return Found(value, grads, trees.norm(grads), status, handed)

@@ -12,9 +12,11 @@ from jaxtyping import Array, Float, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Stored
+from hindgrad.arguments import Whole, as_whole, floats_and_rest
 from hindgrad.training import Training
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.horizons import Carried, Horizon, Position, Restarted
+from hindgrad.tuning.outer import check_outer, outer_update, refuse_complex
 from hindgrad.tuning.progress import Bar
 from hindgrad.tuning.valid import out_of_range, within_range
 
@@ -73,7 +75,7 @@ def tune_online(
     valid_loss: Callable[..., Float[Array, ""]],
     optimizer: optax.GradientTransformation,
     *,
-    every: int,
+    every: Whole,
     horizon: Horizon | None = None,
     project: Any = None,
     progress: bool = True,
@@ -106,13 +108,16 @@ def tune_online(
     - `horizon`: `Carried()` (unless given), `Forgotten()`, `Restarted()`, or `LastWindow()` for
       many hyperparameters.
     - `project`: constraints, as for `tune`.
-    - `progress`: whether to show a progress line.
+    - `progress`: whether to show a progress line, on standard error.
 
-    Raises `ValueError` if the first window already diverges, or coefficients are out of their
-    range to begin with; `RuntimeError` if training keeps diverging, or does so in the steps after
-    the last change.
+    Raises `ValueError` if the first window already diverges, coefficients are out of their range to
+    begin with, or hyperparameters are complex; `RuntimeError` if training keeps diverging, or does
+    so in the steps after the last change.
     """
-    _check(training, hyper, optimizer, every, horizon)
+    _check(training, optimizer, every, horizon)
+    every = as_whole("tune_online", "every", every)
+    floats, rest = floats_and_rest("tune_online", hyper)
+    refuse_complex("tune_online", floats)
     loop = _Loop(
         training,
         valid_loss,
@@ -121,7 +126,7 @@ def tune_online(
         Carried() if horizon is None else horizon,
         every,
     )
-    hyper = eqx.filter_jit(loop.project)(trees.as_hyper(hyper))
+    hyper = eqx.filter_jit(loop.project)(eqx.combine(floats, rest))
     params = trees.as_hyper(params)
     wrong = out_of_range(training.optimizer, hyper, 0, training.steps)
     if wrong:
@@ -143,7 +148,7 @@ class _Now(NamedTuple):
     """The hyperparameters of the latest good windows, the last one first: a leading axis of
     `TIRED`."""
     recent: Float[Array, " recent"]
-    """The validation losses of the latest good windows, and of the start; NaN for none."""
+    """The validation losses of the latest good windows, and of the start; infinite for none."""
     largest: Float[Array, ""]
     """The largest of all so far."""
     memory: PyTree
@@ -177,7 +182,7 @@ class _Loop(eqx.Module):
         earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
         outer = self.optimizer.init(tuned)
         value = eqx.filter_jit(self.valid_loss)(params, hyper, jnp.int32(0))
-        recent = jnp.full(RECENT, jnp.nan, value.dtype).at[-1].set(value)
+        recent = jnp.full(RECENT, jnp.inf, value.dtype).at[-1].set(value)
         return _Now(start, start, state, tuned, earlier, recent, value, outer, jnp.ones(()))
 
     def run(self, steps: int, fixed: PyTree):
@@ -198,7 +203,7 @@ class _Loop(eqx.Module):
         trained = trees.finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
         good = trained & trees.finite((stretch.gradient, stretch.end.tangents))
         following = self.horizon.after(stretch.end, now.start)
-        changed, memory = self.change(now, stretch.gradient, following.t, fixed)
+        changed, memory = self.change(now, stretch, following.t, fixed)
         forgetful = lambda position: position._replace(tangents=now.start.tangents)
         unchanged = _choose(trained, forgetful(following), forgetful(now.position))
         newest = jax.tree.map(
@@ -220,9 +225,11 @@ class _Loop(eqx.Module):
         status = jnp.where(good, ACCEPTED, jnp.where(trained, NO_GRADIENT, UNDONE))
         return after, _Record(after.hyper, stretch.value, status, stretch.losses)
 
-    def change(self, now, gradient, t, fixed):
+    def change(self, now, stretch, t, fixed):
         """The hyperparameters after a change, all coefficients within their range."""
-        updates, memory = self.optimizer.update(gradient, now.memory, now.hyper)
+        updates, memory = outer_update(
+            self.optimizer, stretch.gradient, now.memory, now.hyper, stretch.value
+        )
         moved = jax.tree.map(lambda h, u: h + now.scale.astype(h.dtype) * u, now.hyper, updates)
         whole = lambda hyper: eqx.combine(hyper, fixed)
         moved = trees.as_hyper(self.project(whole(moved)))
@@ -315,17 +322,13 @@ def _conclude(loop, begin, state, hyper, records, losses) -> OnlineResult:
     return OnlineResult(params, memory, hyper, trajectory, losses, message)
 
 
-def _check(training, hyper, optimizer, every, horizon):
+def _check(training, optimizer, every, horizon):
     if not isinstance(training, Training):
         raise TypeError(
             f"tune_online(training=…) was given a {type(training).__name__}, not a Training."
         )
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"tune_online(optimizer={optimizer!r}) is not an optax optimizer. Give one, for "
-            "instance optax.adam(0.005)."
-        )
-    if not isinstance(every, int) or not 1 <= every <= training.steps:
+    check_outer("tune_online", "optimizer", optimizer)
+    if as_whole("tune_online", "every", every) > training.steps:
         raise ValueError(
             f"tune_online(every={every!r}): from 1 to the training's {training.steps} steps."
         )
@@ -340,14 +343,14 @@ def _check(training, hyper, optimizer, every, horizon):
             f"the {training.steps % every} steps that are left of {training.steps}. Give a "
             "multiple of `every`."
         )
-    if not jax.tree.leaves(eqx.filter(trees.as_hyper(hyper), eqx.is_inexact_array)):
-        raise ValueError("tune_online was given hyperparameters without a float among them.")
 
 
 def _is_far(value, recent, largest):
     """Whether a validation loss is worse by far than the recent ones, or not finite. One that is
     not the largest so far is neither: near a minimum all are small, and some overshoot."""
-    median, spread = jnp.nanmedian(recent), jnp.nanmax(recent) - jnp.nanmin(recent)
+    count, ordered = jnp.sum(jnp.isfinite(recent)), jnp.sort(recent)
+    median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    spread = ordered[count - 1] - ordered[0]
     worse = value - median > FAR * jnp.maximum(jnp.abs(median), spread)
     return (worse & (value > largest)) | ~jnp.isfinite(value)
 

@@ -11,7 +11,9 @@ from jaxtyping import Array, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import tangents
+from hindgrad.arguments import floats_and_rest
 from hindgrad.tuning.constraints import projection
+from hindgrad.tuning.outer import check_outer, outer_update, refuse_complex
 
 
 class SelfTuningState(NamedTuple):
@@ -67,9 +69,9 @@ def self_tuning(
             'lambda h: optax.sgd(h["rate"]).'
         )
     begin = trees.as_hyper(hyper)
-    tuned, fixed = eqx.partition(begin, eqx.is_inexact_array)
-    if not jax.tree.leaves(tuned):
-        raise ValueError("self_tuning was given hyperparameters without a float among them.")
+    tuned, fixed = floats_and_rest("self_tuning", hyper)
+    refuse_complex("self_tuning", tuned)
+    check_outer("self_tuning", "optimizer", optimizer)
     whole = lambda tuned: eqx.combine(tuned, fixed)
     constrain = projection(project) if project is not None else _stay_positive(tuned)
     size = trees.size(tuned)
@@ -80,11 +82,12 @@ def self_tuning(
         inner = make(begin).init(params)
         return SelfTuningState(inner, tuned, optimizer.init(tuned), moved, jnp.int32(0))
 
-    def change(state, grads):
+    def change(state, grads, value):
         """The hyperparameters by the gradient where the last update led."""
         old = state.hyper
         gradient = tangents.pull(eqx.filter(grads, eqx.is_inexact_array), state.moved)
-        updates, outer = optimizer.update(tangents.unflat(gradient, old), state.outer, old)
+        hypergradient = tangents.unflat(gradient, old)
+        updates, outer = outer_update(optimizer, hypergradient, state.outer, old, value)
         new = constrain(whole(optax.apply_updates(old, updates)))
         new = eqx.filter(trees.as_hyper(new), eqx.is_inexact_array)
         good = trees.finite((gradient, new, outer))
@@ -93,7 +96,8 @@ def self_tuning(
         return new, outer, state.skipped + ~good
 
     def update(updates, state, params=None, *, valid_grads=None, **extra):
-        new, outer, skipped = change(state, updates if valid_grads is None else valid_grads)
+        grads, value = updates if valid_grads is None else valid_grads, extra.get("value")
+        new, outer, skipped = change(state, grads, value)
 
         def step(tuned):
             transformation = optax.with_extra_args_support(make(whole(tuned)))

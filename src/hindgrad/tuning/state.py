@@ -60,10 +60,11 @@ NUMBERS = ("refuge_values", "best_value", "summed", "scale")
 
 def restore(store: Snapshots, begin: State, point: Point) -> State:
     """The latest state saved, or `begin` if there is none; `point` gives points' structure."""
-    notes = store.notes()
-    if notes is None:
+    like = lambda notes: _trees(begin._replace(accepted=[point] * notes["accepted"]))
+    kept = store.restore(like)
+    if kept is None:
         return begin
-    arrays = store.arrays(_trees(begin._replace(accepted=[point] * notes["accepted"])))
+    arrays, notes = kept
     history = [Record(*record) for record in notes["history"]]
     numbers = {name: notes[name] for name in NUMBERS}
     return State(*arrays, **numbers, history=history)

@@ -1,5 +1,6 @@
 """The outer loop: hyperparameters changed along their hypergradient."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +14,17 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.diagnostics.diagnose import Diagnosis, examine, in_one_line
+from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
+from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
+from hindgrad.tuning.call import Call, contents, described, measures, moves
 from hindgrad.tuning.constraints import projection
-from hindgrad.tuning.evaluation import Evaluated, value_and_hypergradient, value_of
+from hindgrad.tuning.evaluation import Evaluated, Found, value_and_hypergradient, value_of
+from hindgrad.tuning.judge import RECENT, is_lower, is_plateau, judge, recent_values
+from hindgrad.tuning.outer import check_outer, outer_update
 from hindgrad.tuning.progress import Bar, show_record
 from hindgrad.tuning.snapshots import Snapshots
-from hindgrad.tuning.state import Point, Record, State, Status, restore, save
+from hindgrad.tuning.state import Point, Record, State, restore, save
 
-FAR = 3.0
-"""A value is worse by far if it exceeds the recent ones' median by this many times their spread
-and this many times the median's size."""
-RECENT = 5
-"""How many accepted steps count as recent; also how far back a tuning can turn."""
-DECLINE = 0.25
-"""Values are worse for long if all the recent ones exceed all those of the best stretch, and their
-median exceeds its median by this share of its size."""
 RECOVERY = 2.0 ** (1 / RECENT)
 """By how much a halved rate grows with each accepted step, until it is whole again."""
 SMALLEST_SCALE = 2.0**-10
@@ -57,13 +54,13 @@ def tune(
     hyper: PyTree,
     optimizer: optax.GradientTransformation,
     *,
-    steps: int,
+    steps: Whole,
     project: Any = None,
-    key: PRNGKeyArray | int | None = None,
+    key: Key | None = None,
     adjoint: Adjoint | None = None,
     average: float = 0.5,
     choose: Callable[[PyTree], Any] | None = None,
-    patience: int | None = 20,
+    patience: Whole | None = 20,
     checkpoint: str | Path | None = None,
     progress: bool = True,
     diagnose: bool = True,
@@ -97,45 +94,46 @@ def tune(
       by `Reversible()`, its step is turned back from, like one that leads to NaN. Where
       training is chaotic, `Evolution` and `PersistentEvolution` give the gradient of a smoothed
       objective.
-    - `average`: the share of the last steps whose hyperparameters are averaged, with a key.
+    - `average`: the share of the last steps whose hyperparameters are averaged, with a key. The
+      average is projected, too.
     - `choose`: a function `hyper -> scalar`, lower is better: the score by which the answer is
       chosen among the start, the best iterate and, with a key, the average. Unless given:
       the objective itself; with a key, its mean over five keys not used in tuning.
     - `patience`: stop when the median value of the last `patience` steps is no lower than that of
       as many steps before; None goes on to the end.
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
-      with the same result to the bit.
-    - `progress`: whether to show a progress line.
+      with the same result to the bit. Objectives and optimizers are told apart by the first numbers
+      that they give; `choose`, `progress` and `diagnose` may be others.
+    - `progress`: whether to show a progress line, on standard error.
     - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.
 
     Raises `ValueError` if the start has no finite value or hypergradient, or if `checkpoint`
-    holds another call's state.
+    holds another call's state or a damaged one; `RuntimeError` if another call is using it.
     """
-    if steps < 1:
-        raise ValueError(f"tune(steps={steps}): at least 1 hypergradient is needed.")
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"tune(optimizer={optimizer!r}) is not an optax optimizer. Give one, for instance "
-            "optax.adam(0.05)."
-        )
+    steps = as_whole("tune", "steps", steps)
+    patience = None if patience is None else as_whole("tune", "patience", patience)
+    check_outer("tune", "optimizer", optimizer)
     if not 0 <= average <= 1:
         raise ValueError(f"tune(average={average}): a share between 0 and 1 is needed.")
+    key = None if key is None else as_key("tune", key)
+    floats, rest = floats_and_rest("tune", hyper)
     project = eqx.filter_jit(projection(project))
-    key = jax.random.key(key) if isinstance(key, int) else key
-    start = project(trees.as_hyper(hyper))
+    start = project(eqx.combine(floats, rest))
     objective = Evaluated(objective, adjoint)
-    loop = _Loop(objective, optimizer, project, start, steps, key, average)
-    store = Snapshots(checkpoint, loop.call())
-    state = restore(store, loop.begin(), loop.point())
-    with Bar(steps, "tuning", shown=progress) as bar:
-        while (step := len(state.history)) < steps:
-            if _is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
-                break
-            state = loop.advance(state, step)
-            save(store, state, now=False)
-            show_record(bar, state.history[-1], state.best_value)
-    save(store, state, now=True)
-    store.close()
+    loop = _Loop(objective, optimizer, project, start, steps, key, average, patience)
+    with Snapshots(checkpoint, loop.call) as store:
+        state = restore(store, loop.begin(), loop.point())
+        try:
+            with Bar(steps, "tuning", shown=progress) as bar:
+                while (step := len(state.history)) < steps:
+                    if is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
+                        break
+                    state = loop.advance(state, step)
+                    save(store, state, now=False)
+                    show_record(bar, state.history[-1], state.best_value)
+        finally:  # an interruption loses nothing
+            if state.history:
+                save(store, state, now=True)
     result = _conclude(loop, state, choose, steps)
     return _with_diagnosis(loop, state, result) if diagnose else result
 
@@ -143,31 +141,67 @@ def tune(
 class _Loop:
     """The functions of one tuning, with what stays the same throughout."""
 
-    def __init__(self, objective, optimizer, project, start, steps, key, average):
+    def __init__(self, objective, optimizer, project, start, steps, key, average, patience):
         self.objective, self.optimizer, self.project = objective, optimizer, project
         self.start, self.fixed = eqx.partition(start, eqx.is_inexact_array)
-        if not jax.tree.leaves(self.start):
-            raise ValueError("tune was given hyperparameters without a float among them.")
         self.steps, self.key, self.average = steps, key, average
+        self.patience = patience
 
-    def call(self) -> dict[str, Any]:
+    def call(self) -> Call:
         """What must be the same for an interrupted tuning to go on."""
         key = None if self.key is None else np.asarray(jax.random.key_data(self.key)).tolist()
-        leaves = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(self.start)]
-        structure = str(jax.tree.structure(self.start))
-        return {
+        arguments = {
+            "function": "tune",
             "steps": self.steps,
             "key": key,
-            "average": self.average,
-            "adjoint": eqx.tree_pformat(self.objective.adjoint, short_arrays=False),
-            "hyper": [structure, leaves],
+            "average": float(self.average),
+            "patience": self.patience,
+            "adjoint": described(self.objective.adjoint),
+            "hyper": contents(self.whole(self.start)),
+            "project": described(self.project),
         }
+        first = self.first
+        numbers = {
+            "objective": [float(first.value), *measures(first.grads)],
+            "optimizer": moves(self.optimizer, self.start),
+            "project": measures(
+                self.projected(jax.tree.map(jnp.subtract, self.start, first.grads))
+            ),
+        }
+        return Call(arguments, numbers)
+
+    @functools.cached_property
+    def handed(self) -> PyTree:
+        """What the first hypergradient is handed."""
+        return self.objective.first_guess(self.whole(self.start), self.draw(0))
+
+    @functools.cached_property
+    def first(self) -> Found:
+        """What the first step finds."""
+        return self.find(self.start, self.draw(0), self.handed)
+
+    def find(self, hyper: PyTree, key: PRNGKeyArray | None, handed: PyTree) -> Found:
+        """The hypergradient at some hyperparameters."""
+        return value_and_hypergradient(self.objective, hyper, self.fixed, key, handed)
 
     def begin(self) -> State:
-        zeros = jax.tree.map(jnp.zeros_like, self.start)
-        point = self.point()
-        handed = self.objective.first_guess(self.whole(self.start), self.draw(0))
-        return State(self.start, self.start, zeros, [], point, handed, [], np.inf, 0, 1.0, [])
+        return State(
+            self.start,
+            self.start,
+            self.zeros(),
+            [],
+            self.point(),
+            self.handed,
+            [],
+            np.inf,
+            0,
+            1.0,
+            [],
+        )
+
+    def zeros(self) -> PyTree:
+        """The sum of no iterates: in float32 at least, or many would add up to rounding."""
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, _summing(x.dtype)), self.start)
 
     def point(self) -> Point:
         """What an accepted point looks like."""
@@ -175,12 +209,10 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        found = value_and_hypergradient(
-            self.objective, state.hyper, self.fixed, self.draw(step), state.handed
-        )
+        found = self.find(state.hyper, self.draw(step), state.handed) if step else self.first
         grads, value, norm = found.grads, float(found.value), float(found.norm)
-        recent = _recent(state.history)
-        status = _judge(value, norm, recent, state.refuge_values)
+        recent = recent_values(state.history)
+        status = judge(value, norm, recent, state.refuge_values)
         record = Record(
             step, value, norm, state.scale, status, self.objective.describe(found.status)
         )
@@ -190,15 +222,15 @@ class _Loop:
         if status != "accepted":
             return self._turn_back(state, history)
         memory = state.accepted[-1].memory if state.accepted else self.optimizer.init(state.hyper)
-        updates, memory = _update(self.optimizer, grads, memory, state.hyper)
+        updates, memory = _update(self.optimizer, grads, memory, state.hyper, found.value)
         accepted = [*state.accepted, Point(state.hyper, updates, memory)][-RECENT:]
         if value < state.best_value:
             state = state._replace(best=state.hyper, best_value=value)
         window = [*recent, value][-RECENT:]
-        if len(window) == RECENT and _is_lower(window, state.refuge_values):
+        if len(window) == RECENT and is_lower(window, state.refuge_values):
             state = state._replace(refuge=accepted[len(accepted) // 2], refuge_values=window)
         if step >= self.steps * (1 - self.average):
-            total = trees.add(state.total, state.hyper)
+            total = jax.tree.map(lambda s, x: s + x.astype(s.dtype), state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
         state = state._replace(handed=found.handed)
         scale = min(1.0, state.scale * RECOVERY)
@@ -219,19 +251,27 @@ class _Loop:
         return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
 
     def _take_refuge(self, state, history):
-        scale, zeros = state.scale / 2, jax.tree.map(jnp.zeros_like, state.total)
+        scale = state.scale / 2
         return state._replace(
             hyper=self._move(state.refuge, scale),
             scale=scale,
             accepted=[state.refuge],
-            total=zeros,
+            total=self.zeros(),
             summed=0,
             history=history,
         )
 
     def _move(self, point, scale):
-        moved = jax.tree.map(lambda h, u: h + scale * u, point.hyper, point.updates)
-        return eqx.filter(self.project(self.whole(moved)), eqx.is_inexact_array)
+        return self.projected(jax.tree.map(lambda h, u: h + scale * u, point.hyper, point.updates))
+
+    def projected(self, hyper: PyTree) -> PyTree:
+        """The nearest hyperparameters that are allowed."""
+        return eqx.filter(self.project(self.whole(hyper)), eqx.is_inexact_array)
+
+    def mean(self, state: State) -> PyTree:
+        """The average of the last iterates, projected: that of allowed ones need not be so."""
+        average = lambda total, x: (total / state.summed).astype(x.dtype)
+        return self.projected(jax.tree.map(average, state.total, self.start))
 
     def whole(self, hyper: PyTree) -> PyTree:
         """The hyperparameters with those that are not tuned."""
@@ -250,53 +290,18 @@ class _Loop:
 
 
 @eqx.filter_jit
-def _update(optimizer, grads, memory, hyper):
-    return optimizer.update(grads, memory, hyper)
+def _update(optimizer, grads, memory, hyper, value):
+    return outer_update(optimizer, grads, memory, hyper, value)
 
 
-def _recent(history):
-    """The latest accepted values, since the tuning last took refuge."""
-    values = []
-    for record in history:
-        if record.status == "worse for long":
-            values = []
-        elif record.status == "accepted":
-            values.append(record.value)
-    return values[-RECENT:]
-
-
-def _is_lower(values, others):
-    return not others or np.median(values) < np.median(others)
-
-
-def _judge(value, norm, recent, refuge_values) -> Status:
-    if not (np.isfinite(value) and np.isfinite(norm)):
-        return "not finite"
-    if not recent:
-        return "accepted"
-    median, spread = np.median(recent), np.max(recent) - np.min(recent)
-    if value - median > FAR * max(abs(median), spread):
-        return "worse by far"
-    window = [*recent, value][-RECENT:]
-    if len(window) < RECENT or not refuge_values or min(window) <= max(refuge_values):
-        return "accepted"
-    size = abs(np.median(refuge_values))
-    declined = np.median(window) - np.median(refuge_values) > DECLINE * size
-    return "worse for long" if declined else "accepted"
-
-
-def _is_plateau(history, patience):
-    values = [r.value for r in history if r.status == "accepted"]
-    if patience is None or len(values) < 2 * patience:
-        return False
-    return np.median(values[-patience:]) >= np.median(values[-2 * patience : -patience])
+def _summing(dtype):
+    return dtype if jnp.issubdtype(dtype, jnp.complexfloating) else trees.widest(dtype)
 
 
 def _conclude(loop, state, choose, steps) -> TuneResult:
     candidates = {"the start": loop.start, "the best iterate": state.best}
     if loop.key is not None and state.summed:
-        mean = jax.tree.map(lambda total: total / state.summed, state.total)
-        candidates[f"the average of the last {state.summed} iterates"] = mean
+        candidates[f"the average of the last {state.summed} iterates"] = loop.mean(state)
     if choose is None and loop.key is None and not loop.objective.is_smoothed:
         name, value = "the best iterate", state.best_value
     else:
@@ -321,31 +326,37 @@ def _conclude(loop, state, choose, steps) -> TuneResult:
 
 
 def _with_diagnosis(loop, state, result) -> TuneResult:
-    diagnosis = _diagnosed(loop, state, eqx.filter(result.hyper, eqx.is_inexact_array))
-    if diagnosis is None:
+    """The result with the diagnosis of the optimizer's first step from the answer. None with a
+    smoothed gradient: where training is chaotic, that is the remedy, and a noisy estimate foretells
+    no single step."""
+    if loop.objective.is_smoothed:
         return result
+    hyper = eqx.filter(result.hyper, eqx.is_inexact_array)
+    try:
+        diagnosis = _diagnosed(loop, hyper, loop.find(hyper, loop.draw(loop.steps), state.handed))
+    except (RuntimeError, FloatingPointError) as error:  # what a run may raise that is no bug
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return result._replace(message=f"{result.message}\nNo diagnosis: {reason}")
+    except Exception as error:
+        error.add_note(
+            "This came from the diagnosis of tune's answer, which diagnose=False leaves away: "
+            f"{result.hyper}, of value {result.value:.6g}."
+        )
+        raise
     message = f"{result.message}\nAt the answer: {in_one_line(diagnosis)}"
     return result._replace(message=message, diagnosis=diagnosis)
 
 
-def _diagnosed(loop: _Loop, state: State, hyper: PyTree) -> Diagnosis | None:
-    """The diagnosis of the optimizer's first step from the answer, by the programs that tuning
-    has compiled and one more. None with a smoothed gradient: where training is chaotic, that is
-    the remedy, and a noisy estimate foretells no single step."""
-    if loop.objective.is_smoothed:
-        return None
+def _diagnosed(loop: _Loop, hyper: PyTree, found: Found) -> Diagnosis:
+    memory = loop.optimizer.init(hyper)
+    updates, memory = _update(loop.optimizer, found.grads, memory, hyper, found.value)
+    stride = jax.tree.map(jnp.subtract, loop._move(Point(hyper, updates, memory), 1.0), hyper)
     key = loop.draw(loop.steps)
-    evaluate = lambda at: value_and_hypergradient(loop.objective, at, loop.fixed, key, state.handed)
-    try:
-        grads = evaluate(hyper).grads
-        updates, memory = _update(loop.optimizer, grads, loop.optimizer.init(hyper), hyper)
-        stride = jax.tree.map(jnp.subtract, loop._move(Point(hyper, updates, memory), 1.0), hyper)
-        return examine(
-            loop.objective.objective,
-            (loop.whole, hyper, stride),
-            grads,
-            key,
-            value=lambda at: evaluate(at).value,
-        )
-    except Exception:  # whatever a run may raise: the answer is there, and must not be lost
-        return None
+    return examine(
+        loop.objective.objective,
+        Line(loop.whole, hyper, stride),
+        found.value,
+        found.grads,
+        key,
+        value=lambda at: value_of(loop.objective, at, loop.fixed, key),
+    )

@@ -1,0 +1,57 @@
+"""The progress line: on standard error, and never in the way of the answer."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hindgrad.tuning.progress import Bar
+
+PROGRAM = """
+import sys
+from hindgrad.tuning.progress import Bar
+
+with Bar(3, "tuning", shown=True) as bar:
+    for i in range(3):
+        bar.line.console.print("a line of its own")
+        bar.show(i + 1, "value")
+        bar.line.refresh()
+open(sys.argv[1], "w").write("the answer")
+"""
+
+
+def test_on_standard_error(capsys):
+    with Bar(3, "tuning", shown=True) as bar:
+        bar.show(3, "value 1")
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err
+    assert not shown.out
+    with Bar(3, "tuning", shown=False) as bar:
+        bar.show(3, "value 1")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nobody_need_listen(tmp_path, terminal):
+    """Both streams lead into a closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "answer")],
+            stdout=writing,
+            stderr=writing,
+            env=os.environ | ({"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"} if terminal else {}),
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 0
+    assert (tmp_path / "answer").read_text() == "the answer"
+
+
+def test_without_standard_error(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with Bar(3, "tuning", shown=True) as bar:
+        bar.show(3, "value 1")

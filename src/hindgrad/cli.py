@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted. Without arguments it is the process's own command, which then ends."""
     if arguments is not None:
         return _main(list(arguments))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # results are printed in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _main(sys.argv[1:])
     except KeyboardInterrupt:

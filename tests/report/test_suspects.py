@@ -37,6 +37,15 @@ def test_the_picture_of_what_was_found(case, tmp_path):
     assert width > height > 400
 
 
+def test_names_of_classes_are_no_formulas(tmp_path):
+    case = found(classes=4)
+    names = ("$\\frac$", "a$b", "line\nbreak", "$")
+    case = Found(names, case.weight, case.label, case.likelier, case.order, 20, 20)
+    title = figures.plain("$\\nonsense{$ in a name")
+    height, _, _ = drawn(suspects.found_figure(case, title=title), tmp_path / "found.png")
+    assert height > 400
+
+
 def test_mistakes_are_counted_by_label_and_likelier_class():
     case = Found(
         ("a", "b"),

@@ -12,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from hindgrad.cli import main
 from hindgrad.tools import clean as module
+from hindgrad.tools.clean_outputs import _write_cleaned
+from hindgrad.tools.table import read
 
 SMALL = ["--hidden", "0", "--steps", "20", "--steps-outer", "6", "--repeats", "2"]
 FLIPPED = 24
@@ -87,6 +89,16 @@ def test_the_cleaned_data_set_is_the_given_one_without_the_suspicious_rows(data,
     given = (data / "wine.csv").read_text().splitlines()
     left = [line for i, line in enumerate(given) if i - 1 not in below]
     assert (finished / "cleaned.csv").read_text().splitlines() == left
+
+
+def test_the_cleaned_table_has_the_header_of_the_given_one(data, tmp_path):
+    """Nameless and doubled columns too, which pandas names otherwise."""
+    path = tmp_path / "odd.csv"
+    text = ",a,a,label\n" + "".join(f"00{i},{i}.50,1e3,{i % 2}\n" for i in range(30))
+    path.write_text(text)
+    _write_cleaned(tmp_path, np.array([0, 29]), read(str(path)), str(path))
+    lines = text.splitlines()
+    assert (tmp_path / "cleaned.csv").read_text().splitlines() == [lines[0], *lines[2:-1]]
 
 
 def test_what_is_printed(data, finished, tmp_path, capsys):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from hindgrad.datasets import one_line
 from hindgrad.report.tables import Arm
 
 INK, FAINT = "#22303c", "#d9dee3"
@@ -203,6 +204,11 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a PNG."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=130, facecolor="white")
+
+
+def plain(text: str) -> str:
+    """A name from the data as a picture shows it: no formula begins at a dollar."""
+    return one_line(text).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
-from hindgrad.report.figures import FAINT, INK, PALETTE, head, log_y, new_figure, tidy
+from hindgrad.report.figures import FAINT, INK, PALETTE, head, log_y, new_figure, plain, tidy
 
 SIGNED = "RdBu_r"
 """White at 0, red above, blue below."""
@@ -150,4 +150,4 @@ def _bare(ax: Axes) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAMED else name[: NAMED - 1] + "…"
+    return plain(name if len(name) <= NAMED else name[: NAMED - 1] + "…")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hindgrad.report.figures import INK, PALETTE, head, new_figure, tidy
+from hindgrad.report.figures import INK, PALETTE, head, new_figure, plain, tidy
 
 CLASSES = 15
 """The picture shows at most so many classes, those with the most suspicious labels."""
@@ -146,4 +146,4 @@ def _count_ticks(most: float) -> tuple[list[int], list[str]]:
 
 
 def _short(name: str, length: int = 12) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    return plain(name if len(name) <= length else name[: length - 1] + "…")

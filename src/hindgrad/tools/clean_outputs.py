@@ -91,9 +91,9 @@ def _write_cleaned(folder: Path, removed: np.ndarray, table: Table, data: str) -
     suffix = ".npz" if data in datasets.NAMES else Path(data).suffix.lower()
     path = folder / f"{CLEANED}{suffix}"
     if suffix == ".csv":
-        # As text, so that every number stays as it was written.
-        frame = pd.read_csv(data, dtype=str, keep_default_na=False, index_col=False)
-        frame.iloc[kept].to_csv(path, index=False)
+        # As text, so that every number, and the header, stays as it was written.
+        lines = pd.read_csv(data, dtype=str, keep_default_na=False, header=None)
+        lines.iloc[[0, *(kept + 1)]].to_csv(path, index=False, header=False)
     elif suffix == ".parquet":
         frame = pd.read_parquet(data)
         left = frame.iloc[kept]
@@ -109,7 +109,8 @@ def _arrays(data: str, table: Table) -> dict[str, np.ndarray]:
         given = datasets.load(data)
         return {"x": given.x.reshape(-1, *(table.image or given.x.shape[1:])), "y": given.y}
     with np.load(data, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in file.files}
+    return {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
 
 
 def _kept_arrays(
@@ -130,7 +131,7 @@ def _write_pictures(folder: Path, results: Results, table: Table) -> None:
         results["suspicious"],
         len(results["removed"]),
     )
-    title = f"hindgrad clean: {data['name']}, {data['rows']:,} rows"
+    title = f"hindgrad clean: {figures.plain(data['name'])}, {data['rows']:,} rows"
     figures.save(suspects.found_figure(found, title=title), folder / "found.png")
     images = None if table.image is None else suspects.as_images(table.x, table.image)
     if images is not None:

@@ -127,12 +127,12 @@ def accuracy(arm: dict[str, Any]) -> str:
 def _write_sheet(folder: Path, results: Results, table: Table) -> None:
     given, shape = results["examples"], table.image or ()
     y, classes = np.array(given["y"]), results["data"]["classes"]
-    title = f"hindgrad distill: {results['data']['name']}"
+    title = f"hindgrad distill: {figures.plain(results['data']['name'])}"
     images = _signed(np.array(given["x"]), shape)
     about = "minus the mean image, in standard deviations of the pixels"
     if images is None:
         low, high = float(table.x.min()), float(table.x.max())
-        scaled = np.clip((in_units(results) - low) / (high - low), 0, 1)
+        scaled = np.clip((in_units(results) - low) / (high - low or 1.0), 0, 1)
         images = _coloured(scaled, shape)
         about = "values outside of the data's range are cut"
     if images is not None:

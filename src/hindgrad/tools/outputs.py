@@ -183,7 +183,8 @@ def _write_pictures(folder: Path, results: Results, arms: Sequence[Arm]) -> None
         for arm in arms
         if arm.name in progress
     }
-    title = f"hindgrad tune: {data['name']}, {data['rows']:,} rows, {len(results['runs'])} seeds"
+    name = figures.plain(data["name"])
+    title = f"hindgrad tune: {name}, {data['rows']:,} rows, {len(results['runs'])} seeds"
     overview = figures.overview_figure(
         arms, curves, tuned, progress, answers, title=title, loss=loss
     )

@@ -18,6 +18,8 @@ CASES = {
     "hg.check(lambda h: h['a'] ** 2, {'a': 1})": "without a float",
     "hg.tune(lambda h: h ** 2, 1.0, optax.adam(0.1), steps=0)": "at least 1",
     "hg.tune(lambda h: h ** 2, 1.0, 0.1, steps=3)": "is not an optax optimizer",
+    "hg.tune(lambda h: h ** 2, 1.0, optax.adam(0.1), steps=3, choose=3)": "is not a function",
+    "hg.tune(lambda h: h ** 2, 1.0, optax.adam(0.1), steps=3, adjoint=hg.Stored)": "not an adjoint",
 }
 
 PROGRAM = """

@@ -310,3 +310,9 @@ def test_settings_of_jax(setting, horizon):
 def test_no_number_of_steps(every):
     with pytest.raises(ValueError, match=r"tune_online\(every="):
         tuned(every=every)
+
+
+@pytest.mark.parametrize("value", [lambda p: p["a"], lambda p: 3, lambda p: p["a"][0] + 0j])
+def test_a_validation_loss_is_one_float(value):
+    with pytest.raises(ValueError, match="one float is needed"):
+        tuned(valid=lambda params, hyper, t: value(params))

@@ -227,6 +227,7 @@ def test_settings_of_jax(name):
     [
         ({"steps": 0}, ValueError, r"tune\(steps=0\): a whole number"),
         ({"steps": True}, ValueError, r"tune\(steps=True\): a whole number"),
+        ({"choose": lambda h: h["a"]}, ValueError, "one real number"),
         ({"patience": 0}, ValueError, r"tune\(patience=0\): a whole number, at least 1"),
         ({"key": True}, TypeError, r"tune\(key=True\) is neither a key nor a seed"),
         ({"project": lambda h: {"a": h["a"]}}, ValueError, "must give back the same"),

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.arguments import Key, as_keys, floats_and_rest
+from hindgrad.diagnostics.say import say
 from hindgrad.objective import Objective
 
 
@@ -67,7 +68,7 @@ def agreement(
     leaves = {path: _compare([a], [b]) for path, (a, b) in zip(paths, pairs, strict=True)}
     whole = _compare(*zip(*pairs, strict=True))
     result = Agreement(whole, leaves, _describe(adjoint, exact, whole, leaves))
-    print(result.message)
+    say(result.message)
     return result
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Inexact, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_keys, as_whole, floats_and_rest
+from hindgrad.diagnostics.say import say
 
 STEPS = np.geomspace(1e-1, 1e-4, 7)
 """Sizes of the finite differences, relative to each hyperparameter's own size."""
@@ -95,7 +96,7 @@ def check(
         direction = _direction(tuned, direction_key)
         found.append(Direction(slope(gradient, direction), *_difference(value, tuned, direction)))
     result = Check(found, _describe(found))
-    print(result.message)
+    say(result.message)
     return result
 
 

@@ -19,6 +19,7 @@ from hindgrad.diagnostics.edge import find_edge
 from hindgrad.diagnostics.foresight import Foresight
 from hindgrad.diagnostics.growth import Growth, course
 from hindgrad.diagnostics.metasmoothness import metasmoothness
+from hindgrad.diagnostics.say import say
 from hindgrad.objective import Objective
 
 ROUGH = 0.5
@@ -139,7 +140,7 @@ def diagnose(
             edge = None if edge is None else edge + float(step) / 2
             told = _edge_words(edge, tuned, direction, reach)
             result = result._replace(edge=edge, message=f"{result.message}\n{told}")
-    print(result.message)
+    say(result.message)
     return result
 
 

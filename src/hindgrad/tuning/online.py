@@ -181,9 +181,19 @@ class _Loop(eqx.Module):
         start = Position(state, self.horizon.begin(state, tuned), jnp.int32(0))
         earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
         outer = self.optimizer.init(tuned)
-        value = eqx.filter_jit(self.valid_loss)(params, hyper, jnp.int32(0))
+        value = eqx.filter_jit(self.score)(params, hyper, jnp.int32(0))
         recent = jnp.full(RECENT, jnp.inf, value.dtype).at[-1].set(value)
         return _Now(start, start, state, tuned, earlier, recent, value, outer, jnp.ones(()))
+
+    def score(self, params: PyTree, hyper: PyTree, t: Array) -> Float[Array, ""]:
+        """The validation loss."""
+        value = jnp.asarray(self.valid_loss(params, hyper, t))
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(
+                f"tune_online(valid_loss=…) gave {value.dtype}{list(value.shape)}; one float is "
+                "needed."
+            )
+        return value
 
     def run(self, steps: int, fixed: PyTree):
         """A stretch of the run, as the horizons take it."""
@@ -198,7 +208,7 @@ class _Loop(eqx.Module):
 
     def window(self, now: _Now, fixed: PyTree) -> tuple[_Now, _Record]:
         """Trains for a window, and changes the hyperparameters."""
-        score = lambda state, hyper, t: self.valid_loss(state[0], eqx.combine(hyper, fixed), t)
+        score = lambda state, hyper, t: self.score(state[0], eqx.combine(hyper, fixed), t)
         stretch = self.horizon.advance(self.run(self.every, fixed), score, now.position, now.hyper)
         trained = trees.finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
         good = trained & trees.finite((stretch.gradient, stretch.end.tangents))

@@ -16,6 +16,7 @@ from hindgrad import trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
+from hindgrad.training import as_adjoint
 from hindgrad.tuning.call import Call, contents, described, measures, moves
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.evaluation import Evaluated, Found, value_and_hypergradient, value_of
@@ -119,7 +120,8 @@ def tune(
     floats, rest = floats_and_rest("tune", hyper)
     project = eqx.filter_jit(projection(project))
     start = project(eqx.combine(floats, rest))
-    objective = Evaluated(objective, adjoint)
+    objective = Evaluated(objective, None if adjoint is None else as_adjoint(adjoint))
+    score = None if choose is None else _Score(choose, start)
     loop = _Loop(objective, optimizer, project, start, steps, key, average, patience)
     with Snapshots(checkpoint, loop.call) as store:
         state = restore(store, loop.begin(), loop.point())
@@ -134,7 +136,7 @@ def tune(
         finally:  # an interruption loses nothing
             if state.history:
                 save(store, state, now=True)
-    result = _conclude(loop, state, choose, steps)
+    result = _conclude(loop, state, score, steps)
     return _with_diagnosis(loop, state, result) if diagnose else result
 
 
@@ -298,15 +300,37 @@ def _summing(dtype):
     return dtype if jnp.issubdtype(dtype, jnp.complexfloating) else trees.widest(dtype)
 
 
-def _conclude(loop, state, choose, steps) -> TuneResult:
+class _Score:
+    """The user's score. The start's is taken at once: a mistake in it must not cost a tuning."""
+
+    def __init__(self, choose, start):
+        if not callable(choose):
+            raise TypeError(f"tune(choose={choose!r}) is not a function hyper -> scalar.")
+        self.choose, self.start = choose, start
+        self.first = self.take(start)
+
+    def __call__(self, hyper):
+        same = zip(*map(jax.tree.leaves, (hyper, self.start)), strict=True)
+        return self.first if all(a is b for a, b in same) else self.take(hyper)
+
+    def take(self, hyper):
+        score: Any = self.choose(hyper)
+        if jnp.shape(score) != () or jnp.iscomplexobj(score):
+            raise ValueError(
+                f"tune(choose=…) gave {score!r}; one real number, lower for better, is needed."
+            )
+        return float(score)
+
+
+def _conclude(loop, state, score, steps) -> TuneResult:
     candidates = {"the start": loop.start, "the best iterate": state.best}
     if loop.key is not None and state.summed:
         candidates[f"the average of the last {state.summed} iterates"] = loop.mean(state)
-    if choose is None and loop.key is None and not loop.objective.is_smoothed:
+    if score is None and loop.key is None and not loop.objective.is_smoothed:
         name, value = "the best iterate", state.best_value
     else:
-        score = loop.score if choose is None else lambda h: float(choose(loop.whole(h)))
-        scores = {name: score(hyper) for name, hyper in candidates.items()}
+        of = loop.score if score is None else lambda hyper: score(loop.whole(hyper))
+        scores = {name: of(hyper) for name, hyper in candidates.items()}
         name = min(scores, key=lambda name: np.nan_to_num(scores[name], nan=np.inf))
         value = scores[name]
     undone = sum(r.status != "accepted" for r in state.history)

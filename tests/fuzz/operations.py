@@ -378,7 +378,11 @@ def rolled(z, p, at):
 @named
 def sliced(z, p, at):
     part = lax.dynamic_slice(p(2 * D), (at.label[0],), (D,))
-    return z + lax.dynamic_update_slice(z, part[None, :2], (0, at.label[0])) / 2
+    return (
+        z
+        + lax.dynamic_update_slice(z, part[None, :2], (jnp.zeros_like(at.label[0]), at.label[0]))
+        / 2
+    )
 
 
 @named

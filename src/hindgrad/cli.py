@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import os
 import re
 import shlex
@@ -40,13 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted. Without arguments it is the process's own command, which then ends."""
     if arguments is not None:
         return _main(list(arguments))
+    for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are told anyway
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if isinstance(sys.stdout, io.TextIOWrapper):  # results are printed in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _main(sys.argv[1:])
     except KeyboardInterrupt:
         code = INTERRUPTED
-    if code == INTERRUPTED:
+    if code:
         _leave(code)
     return code
 
@@ -79,8 +82,8 @@ def _outcome(command: Command, arguments: list[str]) -> int:
 
 
 def _leave(code: int) -> None:
-    """Ends the process at once. Threads may still be training, and Python's own end, which takes
-    their ground away, does not always survive that."""
+    """Ends the process at once. Threads may still be training or saving, and Python's own end,
+    which takes their ground away, does not always survive that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

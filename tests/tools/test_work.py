@@ -276,6 +276,12 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     with pytest.raises(ArgumentError, match=r"tuning cannot be read: delete it\."):
         work.results(CALL, damaged, pytest.fail, tell=pytest.fail)
 
+    def full():
+        raise ValueError(f"Error writing {work.folder}: [os_error_code='28'] [location]")
+
+    with pytest.raises(ArgumentError, match=r"No space left on device; mend that; .* kept, go on"):
+        Work(tmp_path, resume=True).results(CALL, full, pytest.fail, tell=pytest.fail)
+
     def wrong():
         raise ValueError("a fault of ours")
 

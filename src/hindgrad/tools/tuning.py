@@ -4,6 +4,7 @@ from typing import Any
 
 import hindgrad as hg
 from hindgrad.tools.settings import ArgumentError
+from hindgrad.tools.work import os_error_code
 
 
 def tune(*arguments: Any, **options: Any) -> hg.TuneResult:
@@ -15,4 +16,6 @@ def tune(*arguments: Any, **options: Any) -> hg.TuneResult:
     try:
         return hg.tune(*arguments, **{"patience": None, "diagnose": False} | options)
     except ValueError as error:
+        if os_error_code(error) is not None:
+            raise
         raise ArgumentError(" ".join(str(error).split())) from error

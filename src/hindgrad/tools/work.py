@@ -2,9 +2,10 @@
 appear all at once when it is done."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,19 +189,29 @@ class Work:
         """What the file system refuses, and what is damaged, as an `ArgumentError`."""
         try:
             yield
+        except OSError as error:
+            raise self._refused(error) from error
         except (ValueError, RuntimeError) as error:
+            if (code := os_error_code(error)) is not None:
+                raise self._refused(OSError(code, os.strerror(code))) from error
             if str(self.folder) in str(error):  # of a checkpoint: it says what to do
                 raise ArgumentError(" ".join(str(error).split())) from error
             raise
-        except OSError as error:
-            where = "" if error.filename is None else f" ({error.filename})"
-            what = f"--out {self.out}: {error.strerror or type(error).__name__}{where}"
-            kept = "mend that; what is done so far is kept, go on with --resume."
-            try:
-                begun = self.call.exists()
-            except OSError:
-                begun = False
-            raise ArgumentError(f"{what}; {kept if begun else 'name another folder.'}") from error
+
+    def _refused(self, error: OSError) -> ArgumentError:
+        where = "" if error.filename is None else f" ({error.filename})"
+        what = f"--out {self.out}: {error.strerror or type(error).__name__}{where}"
+        kept = "mend that; what is done so far is kept, go on with --resume."
+        begun = False
+        with suppress(OSError):
+            begun = self.call.exists()
+        return ArgumentError(f"{what}; {kept if begun else 'name another folder.'}")
+
+
+def os_error_code(error: Exception) -> int | None:
+    """The number of what the operating system refused, where a checkpoint could not be written."""
+    found = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    return int(found[1]) if found else None
 
 
 def check_same_call(saved: dict[str, Any], call: dict[str, Any]) -> None:

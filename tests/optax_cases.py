@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,12 @@ def make(name, settings, rate):
         needed = p.default is p.empty or p.name in ("learning_rate", "key")
         if needed and p.name in GIVEN and p.name not in given:
             given[p.name] = GIVEN[p.name](rate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _made(name, function, given)
+
+
+def _made(name, function, given):
     if name == "scale_by_muon":
         numbers = lambda params: jax.tree.map(
             lambda _: optax.contrib.MuonDimensionNumbers(), params
@@ -136,7 +143,8 @@ def undefined_at(make):
 
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     run = jax.jit(lambda cases: jax.lax.map(derivatives, cases), compiler_options=quick)
-    (by_rate, by_grads, by_params), along = run(cases)
+    with jax.numpy_rank_promotion("allow"):  # optax promotes ranks
+        (by_rate, by_grads, by_params), along = run(cases)
     first = jax.tree.map(lambda g: g[:, 0], by_grads)
     later = jax.tree.map(lambda g: g[:, 1:], by_grads)
     backward = _first((by_rate, later))

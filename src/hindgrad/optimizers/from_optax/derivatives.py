@@ -65,7 +65,7 @@ ROWS = {
     "scale_by_lbfgs": Undefined("all", "hg.Momentum", forward=True),
     "dowg normalize normalize_by_update_norm": Undefined("all", "hg.Momentum"),
     "dog mechanize": Undefined("start", "hg.Momentum"),
-    "scale_by_distance_over_gradients": Undefined("", "hg.Momentum", float32="always"),
+    "scale_by_distance_over_gradients": Undefined("", "hg.Momentum", float32="start"),
 }
 """What is known of optax 0.2.8; the others have derivatives, with their defaults."""
 

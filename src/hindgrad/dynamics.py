@@ -242,8 +242,8 @@ class GradientTraining(Dynamics):
         return self._checked(sources, faults), self._checked(initial, faults)
 
     def _checked(self, cotangents, faults):
-        """The cotangents, which raise if a fault is in them. (One that reaches nothing that is asked
-        for is none: at a start held fixed, or where its share is not selected.)"""
+        """The cotangents, which raise if a fault is in them. (One that reaches nothing that is
+        asked for is none: at a start held fixed, or where its share is not selected.)"""
         if self.fault is None or not jax.tree.leaves(cotangents):
             return cotangents
         return eqx.error_if(cotangents, (faults > 0) & ~trees.finite(cotangents), self.fault)

@@ -200,7 +200,7 @@ class Work:
 
     def _refused(self, error: OSError) -> ArgumentError:
         where = "" if error.filename is None else f" ({error.filename})"
-        what = f"--out {self.out}: {error.strerror or type(error).__name__}{where}"
+        what = f"--out {self.out}: {error.strerror or error}{where}"
         kept = "mend that; what is done so far is kept, go on with --resume."
         begun = False
         with suppress(OSError):

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from hindgrad import errors
+
 
 class Failure(eqx.Module):
     """What to do when an adjoint failed."""
@@ -39,7 +41,7 @@ class Raise(Failure):
     status: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def handle(self, results, failed, index, messages):
-        return eqx.branched_error_if(results, failed, index, messages)
+        return errors.raise_if(results, failed, index, messages)
 
 
 class Warn(Failure):

@@ -1,0 +1,65 @@
+"""Errors that a compiled program raises while it runs."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from equinox.internal import unvmap_any, unvmap_max
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Int, PyTree
+
+
+class RunError(RuntimeError):
+    """What went wrong while a compiled program ran."""
+
+
+class _Latest:
+    """The latest error raised by a callback, which JAX hands on as text within its own."""
+
+    error: RunError | None = None
+
+
+def raise_if(
+    results: PyTree, failed: Bool[Array, ""], number: Int[Array, ""], messages: Sequence
+) -> PyTree:
+    """The results; using one of their floats raises `messages[number]` if `failed`.
+
+    Under `vmap`, if any lane failed. One flag passes through the check and every float is
+    selected by it, so that derivatives pass (Equinox's `error_if` sends all results through a
+    branch, and shows its own text in place of the message outside of its `filter_jit`).
+    """
+    failed, number = unvmap_any(failed), unvmap_max(number)
+    if not isinstance(failed, Tracer) and not isinstance(number, Tracer):
+        if failed:
+            raise RunError(messages[int(number)])
+        return results
+
+    def fail(number):
+        _Latest.error = RunError(messages[int(number)])
+        raise _Latest.error
+
+    fine = jax.ShapeDtypeStruct((), jnp.bool_)
+    passed = jax.lax.cond(
+        failed, lambda: jax.pure_callback(fail, fine, number), lambda: jnp.bool_(True)
+    )
+    select = lambda x: jnp.where(passed, x, jnp.nan) if eqx.is_inexact_array(x) else x
+    return jax.tree.map(select, results)
+
+
+def restored(error: Exception) -> RunError | None:
+    """The error of ours that JAX's error tells about, if it does."""
+    latest = _Latest.error
+    if latest is None or str(latest) not in str(error):
+        return None
+    return RunError(str(latest))  # without the stack within JAX
+
+
+def _is_not_ours(record: Any) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], RunError))
+
+
+# JAX logs the whole stack of an error within a callback before it raises it again.
+logging.getLogger("jax._src.callback").addFilter(_is_not_ours)

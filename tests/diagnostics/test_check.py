@@ -75,3 +75,11 @@ def test_a_second_check_compiles_nothing():
         assert hg.check(value, start, directions=1).ok
         traces.append(0)
     assert traces == [1, 1, 0, 0]
+
+
+def test_a_derivative_within_the_rounding_of_a_constant():
+    """What is zero but for rounding does not disagree with differences that are exactly zero."""
+    almost = lambda hyper: 1.0 + 1e-9 * jnp.sum(hyper)
+    assert "DISAGREES" not in hg.check(almost, jnp.ones(3)).message
+    stopped = hg.check(lambda h: 1.0 + jax.lax.stop_gradient(h).sum(), jnp.ones(3))
+    assert "DISAGREES" in stopped.message

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from hindgrad import programs
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.arguments import Key, as_keys, floats_and_rest
 from hindgrad.diagnostics.say import say
@@ -72,7 +73,7 @@ def agreement(
     return result
 
 
-@eqx.filter_jit
+@programs.compiled
 def _gradient(tuned, fixed, objective, args, adjoint):
     value = lambda tuned: objective(eqx.combine(tuned, fixed), *args, adjoint=adjoint)
     return eqx.filter_grad(value)(tuned)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_keys, as_whole, floats_and_rest
 from hindgrad.diagnostics.say import say
@@ -104,9 +104,9 @@ def _call(tuned, fixed, objective, args, options):
     return objective(eqx.combine(tuned, fixed), *args, **options)
 
 
-value_of = eqx.filter_jit(_call)
+value_of = programs.compiled(_call)
 """The objective."""
-value_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(_call))
+value_and_gradient = programs.compiled(eqx.filter_value_and_grad(_call))
 """The objective, and its hypergradient with respect to the floats `tuned`."""
 
 
@@ -136,12 +136,16 @@ def _difference(value, tuned, direction):
         moved = lambda h: jax.tree.map(lambda x, d: x + h * d, tuned, direction)
         return (float(value(moved(h))) - float(value(moved(-h)))) / (2 * h)
 
+    middle = value(tuned)
+    rounding = float(jnp.finfo(middle.dtype).eps * jnp.abs(middle))
     slopes = np.array([central(float(h)) for h in STEPS])
     ratio = (STEPS[0] / STEPS[1]) ** 2
     extrapolated = (ratio * slopes[1:] - slopes[:-1]) / (ratio - 1)
     changes = np.nan_to_num(np.abs(np.diff(extrapolated)), nan=np.inf)
     best = int(np.argmin(changes))
-    return float(extrapolated[best + 1]), float(changes[best])
+    # Values that do not move at all may still move by less than their rounding.
+    unseen = 0.0 if np.any(slopes) else rounding / (2 * STEPS[0])
+    return float(extrapolated[best + 1]), float(changes[best]) + unseen
 
 
 def _describe(found):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from hindgrad import numerics
+from hindgrad import numerics, programs
 
 INNER = {
     "jit": "jaxpr",
@@ -58,7 +58,7 @@ def in_float64(function: Callable[..., Any], *args: Any) -> PyTree:
         return _evaluated(function, args, x64)
 
 
-@eqx.filter_jit
+@programs.compiled
 def _evaluated(function, args, x64):
     dynamic, static = eqx.partition(args, eqx.is_array)
     with numerics.setting(x64):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.objective import Objective
 
 ROUNDING = 8.0
@@ -52,7 +52,7 @@ def course(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Course:
         ) from error
 
 
-@eqx.filter_jit
+@programs.compiled
 def _course(objective, hyper, key):
     run = objective.scored(key)
     state = run.begin(hyper, key)

@@ -1,12 +1,13 @@
 """Do the trained parameters change smoothly with the hyperparameters?"""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hindgrad import programs
 
-@eqx.filter_jit
+
+@programs.compiled
 def metasmoothness(first: PyTree, second: PyTree, third: PyTree) -> Float[Array, ""]:
     """The empirical metasmoothness of Engstrom et al. 2025 (arXiv 2503.13751), from the trained
     parameters A at z, z + hv and z + 2hv:

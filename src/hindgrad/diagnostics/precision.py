@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from hindgrad import programs
 from hindgrad.adjoints import Adjoint, Checkpointed, Reversible
 from hindgrad.arguments import Key, as_keys, floats_and_rest
 from hindgrad.diagnostics.check import AGREES
@@ -109,7 +110,7 @@ def precision(
     return result
 
 
-@eqx.filter_jit
+@programs.compiled
 def _gradient(tuned, fixed, objective, args, options):
     value = lambda tuned: objective(eqx.combine(tuned, fixed), *args, **options)
     return eqx.filter_grad(value)(tuned)

@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 import hindgrad as hg
-from hindgrad import datasets
+from hindgrad import datasets, programs
 from hindgrad.experiments import chaos_report as report
 from hindgrad.experiments.base import Experiment, Kept, Results
 from hindgrad.experiments.chaos_report import EVOLUTION, EXACT, PERSISTENT
@@ -248,7 +248,7 @@ def above_the_edge(settings: Settings, seed: int, arm: str) -> dict[str, Any]:
     }
 
 
-@eqx.filter_jit
+@programs.compiled
 def _around(tuned: hg.Objective, log_rates: Float[Array, "runs windows"]) -> Float[Array, ""]:
     """The mean objective of several runs; those that diverge are left out."""
     return jnp.nanmean(jax.lax.map(lambda rates: tuned({"log_rate": rates}), log_rates))

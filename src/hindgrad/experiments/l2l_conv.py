@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from hindgrad import programs
 from hindgrad.experiments import l2l_conv_report as report
 from hindgrad.experiments.base import Experiment, Pieces, Results
 from hindgrad.learned.base import LearnedOptimizer
@@ -159,7 +160,7 @@ def learn(settings: Settings, name: str, seed: int, data: Data, folder: Any, lin
         )
 
 
-@eqx.filter_jit
+@programs.compiled
 def curves(
     make: Callable[..., optax.GradientTransformation],
     hyper: Sequence[Any],

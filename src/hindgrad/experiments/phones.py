@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from scipy.fft import dct
 
 import hindgrad as hg
-from hindgrad import datasets
+from hindgrad import datasets, programs
 from hindgrad.batches import Batch
 from hindgrad.experiments import phones_report as report
 from hindgrad.experiments.base import Experiment, Kept, Results
@@ -194,7 +194,7 @@ def training(settings: Settings, drawn: Draw, seed: int) -> hg.Training:
     return hg.Training(loss, optimizer=optimizer, batches=batches, steps=settings.steps)
 
 
-@eqx.filter_jit
+@programs.compiled
 def plain(train: hg.Training, params: PyTree, hyper: PyTree, valid: Valid, every: int):
     """A run with fixed hyperparameters: the parameters, and the validation loss every so often."""
     optimizer = train.optimizer

@@ -21,6 +21,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import hindgrad as hg
+from hindgrad import programs
 from hindgrad.experiments import regularisation_report as report
 from hindgrad.experiments.base import Experiment, Pieces, Results
 from hindgrad.experiments.mnist import Images, Layers, Sampled, Split, error, gaussian, nll, split
@@ -161,7 +162,7 @@ class Penalised(eqx.Module):
         return GRAINS[grain](layers, jnp.log(jnp.array(self.model.l2)))
 
 
-@eqx.filter_jit
+@programs.compiled
 def outcome(penalised: Penalised, log_l2: PyTree, key: PRNGKeyArray) -> dict[str, Array]:
     """Losses and errors of one training."""
     layers = penalised.objective().run(log_l2, key).params

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import hindgrad as hg
+from hindgrad import programs
 from hindgrad.experiments import mnist
 from hindgrad.schedules import KnotSchedule
 
@@ -122,7 +123,7 @@ class Judged(NamedTuple):
         return {name: v.tolist() for name, v in self._asdict().items() if name != "curve"}
 
 
-@eqx.filter_jit
+@programs.compiled
 def _judge(objective, parts, hyper, key):
     run = objective.run(hyper, key, adjoint=hg.Stored())
     losses = [mnist.nll(run.params, part) for part in parts]

@@ -24,7 +24,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
-from hindgrad import datasets
+from hindgrad import datasets, programs
 from hindgrad.experiments import sharing_report as report
 from hindgrad.experiments.base import Experiment, Pieces, Results
 from hindgrad.experiments.mnist import Images, Layers, gaussian, nll
@@ -256,7 +256,7 @@ def learn(settings: Settings, drawn: Draw, seed: int, folder: Any, watch: Watch)
     }
 
 
-@eqx.filter_jit
+@programs.compiled
 def trained(settings: Settings, drawn: Draw, transforms: Matrices, key: PRNGKeyArray) -> Layers:
     """The networks after training on all training drawings."""
     z = initial(settings, drawn.train[0].x.shape[-1], key)

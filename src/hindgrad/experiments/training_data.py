@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import hindgrad as hg
+from hindgrad import programs
 from hindgrad.batches import Batch
 from hindgrad.experiments import training_data_report as report
 from hindgrad.experiments.base import Experiment, Pieces, Results
@@ -170,7 +171,7 @@ def _tuned(run: hg.Objective, hyper: Hyper, optimizer: Any, **options: Any) -> d
     }
 
 
-@eqx.filter_jit
+@programs.compiled
 def judged(layers: PyTree, drawn: Split) -> dict[str, Float[Array, "..."]]:
     """How weights do, many at once: leaves of them have the same leading axes."""
 
@@ -184,7 +185,7 @@ def judged(layers: PyTree, drawn: Split) -> dict[str, Float[Array, "..."]]:
     return jax.lax.map(one, layers)
 
 
-@eqx.filter_jit
+@programs.compiled
 def train(
     settings: Settings,
     images: Images,

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from hindgrad import programs
 from hindgrad.learned import flat, problems
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.problems import Family, Problems
@@ -17,7 +18,7 @@ COORDINATES = 2**18
 """How many coordinates are trained side by side; more are taken in turns."""
 
 
-@eqx.filter_jit
+@programs.compiled
 def learned_curves(
     optimizer: LearnedOptimizer,
     weights: PyTree,
@@ -39,7 +40,7 @@ def learned_curves(
     return _in_turns(block, family, key, count)
 
 
-@eqx.filter_jit
+@programs.compiled
 def optax_curves(
     optimizer: optax.GradientTransformation,
     family: Family,
@@ -57,7 +58,7 @@ def optax_curves(
     return _in_turns(block, family, key, count)
 
 
-@eqx.filter_jit
+@programs.compiled
 def drawn_problems(
     family: Family, key: PRNGKeyArray, first: Int[Array, ""], *, count: int
 ) -> Problems:
@@ -66,7 +67,7 @@ def drawn_problems(
     return problems.draw(family, key, count, first)
 
 
-@eqx.filter_jit
+@programs.compiled
 def made_losses(
     make: Callable[..., optax.GradientTransformation],
     hyper: Sequence[Float[Array, ""]],

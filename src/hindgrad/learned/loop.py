@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hindgrad import programs
 from hindgrad.adjoints import Adjoint, Evolution, PersistentEvolution
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.curves import learned_curves
@@ -160,12 +161,12 @@ class Loop(eqx.Module):
         return Call(arguments, numbers)
 
 
-@eqx.filter_jit
+@programs.compiled
 def _first(estimate, weights, key):
     return estimate.begin(weights, key)
 
 
-@eqx.filter_jit
+@programs.compiled
 def advance(
     estimate: Estimate,
     outer: optax.GradientTransformation,
@@ -190,7 +191,7 @@ def advance(
     return jax.lax.fori_loop(first, stop, one, moving)
 
 
-@eqx.filter_jit
+@programs.compiled
 def _weighted_mean(curves, measure, step_weights):
     means = jnp.mean(measure(curves), axis=0)
     return jnp.dot(means, step_weights) / jnp.sum(step_weights)

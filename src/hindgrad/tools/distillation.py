@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 import hindgrad as hg
+from hindgrad import programs
 from hindgrad.batches import Batch
 from hindgrad.tools.problem import Params, Rows, fresh, predict
 from hindgrad.tools.tuning import tune
@@ -130,7 +131,7 @@ def accuracy(params: Params, rows: Rows) -> Float[Array, ""]:
     return jnp.mean(predict(params, rows.x).argmax(axis=1) == rows.y)
 
 
-@eqx.filter_jit
+@programs.compiled
 def accuracies(
     problem: Distillation, hyper: Hyper, rows: Rows, keys: Key[Array, " keys"]
 ) -> Float[Array, " keys"]:
@@ -183,7 +184,7 @@ def learn(
     return Learned(result.hyper, [record.value for record in result.history], result.message)
 
 
-@eqx.filter_jit
+@programs.compiled
 def _trained(
     learner: Learner,
     rows: Rows,
@@ -207,7 +208,7 @@ def _trained(
     return found
 
 
-@eqx.filter_jit
+@programs.compiled
 def _judged(
     learner: Learner,
     rows: Rows,

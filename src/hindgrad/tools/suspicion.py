@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
+from hindgrad import programs
 from hindgrad.batches import Batch
 from hindgrad.tools.problem import Params, fresh, predict
 from hindgrad.tools.tuning import tune
@@ -188,7 +189,7 @@ def opinion(
     return total / divisions
 
 
-@eqx.filter_jit
+@programs.compiled
 def _trained(problem: Cleaning, hyper: Weights, rows: Int[Array, " train"], key: PRNGKeyArray):
     """The probabilities of all rows by a network trained on some."""
     params = fresh(problem.learner.sizes, jax.random.fold_in(key, 0))

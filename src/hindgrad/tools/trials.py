@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from hindgrad import programs
 from hindgrad.objective import init_key
 from hindgrad.tools.problem import Hyper, Metrics, Params, Problem
 
@@ -65,19 +66,19 @@ def _one(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Trial:
     return Trial(*jax.block_until_ready(_train(problem, hyper, key)))
 
 
-@eqx.filter_jit
+@programs.compiled
 def _train(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> tuple[Metrics, Params]:
     params = problem.objective.run(hyper, key).params
     return problem.metrics(params, key), params
 
 
-@eqx.filter_jit
+@programs.compiled
 def _vmapped(problem: Problem, hypers: Hyper, keys: PRNGKeyArray):
     train = eqx.filter_vmap(_train, in_axes=(None, 0, 0))
     return train(problem, hypers, keys)
 
 
-@eqx.filter_jit
+@programs.compiled
 def learning_curve(problem: Problem, hyper: Hyper, key: PRNGKeyArray, points: int = 30):
     """The loss on the training and on the validation rows while training.
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.tuning.outer import outer_update
 
 PROBES = (1.0, 30.0, 0.1, -1.0)
@@ -77,7 +77,7 @@ def moves(optimizer: optax.GradientTransformation, params: PyTree) -> list[float
     return [float(x) for x in _moves(optimizer, params)]
 
 
-@eqx.filter_jit
+@programs.compiled
 def _moves(optimizer, params) -> list[Float[Array, ""]]:
     memory, norms = optimizer.init(params), []
     for size in PROBES:

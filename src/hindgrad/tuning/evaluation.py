@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Evolution, PersistentEvolution
 from hindgrad.adjoints.failure import reporting
 from hindgrad.objective import Objective
@@ -67,13 +67,13 @@ def _call(objective, hyper, fixed, key, status, handed):
     return objective(eqx.combine(hyper, fixed), key, status, handed)
 
 
-@eqx.filter_jit
+@programs.compiled
 def value_of(objective, hyper, fixed, key):
     """The objective alone."""
     return _call(objective, hyper, fixed, key, jnp.zeros(3), None)
 
 
-@eqx.filter_jit
+@programs.compiled
 def value_and_hypergradient(objective, hyper, fixed, key, handed):
     """The objective and its hypergradient, with respect to the floats `hyper`."""
     value = lambda inputs: _call(objective, inputs[0], fixed, key, *inputs[1:])

@@ -1,5 +1,6 @@
 """Real-time tuning: hyperparameters that change while the one training run goes on."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Stored
 from hindgrad.arguments import Whole, as_whole, floats_and_rest
 from hindgrad.training import Training
@@ -116,8 +117,16 @@ def tune_online(
     """
     _check(training, optimizer, every, horizon)
     every = as_whole("tune_online", "every", every)
-    floats, rest = floats_and_rest("tune_online", hyper)
+    floats, others = floats_and_rest("tune_online", hyper)
     refuse_complex("tune_online", floats)
+    trained, fixed = trees.split_trained(params)
+    if any(isinstance(x, np.ndarray) for x in jax.tree.leaves(fixed)):
+        # Within `jax.jit` they would be JAX's, and trained: the functions close over them instead.
+        whole = lambda function: lambda params, *rest: function(eqx.combine(params, fixed), *rest)
+        training = dataclasses.replace(training, loss=whole(training.loss))
+        valid_loss, params = whole(valid_loss), trained
+    else:
+        params = eqx.combine(trained, fixed)
     loop = _Loop(
         training,
         valid_loss,
@@ -126,14 +135,14 @@ def tune_online(
         Carried() if horizon is None else horizon,
         every,
     )
-    hyper = eqx.filter_jit(loop.project)(eqx.combine(floats, rest))
-    params = trees.as_hyper(params)
+    hyper = programs.Compiled(loop.project)(eqx.combine(floats, others))
     wrong = out_of_range(training.optimizer, hyper, 0, training.steps)
     if wrong:
         raise ValueError(f"tune_online was given hyperparameters with {wrong}.")
-    return _conclude(
+    result = _conclude(
         loop, eqx.filter(hyper, eqx.is_inexact_array), *_drive(loop, params, hyper, progress)
     )
+    return result._replace(params=eqx.combine(result.params, fixed))
 
 
 class _Now(NamedTuple):
@@ -181,7 +190,7 @@ class _Loop(eqx.Module):
         start = Position(state, self.horizon.begin(state, tuned), jnp.int32(0))
         earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
         outer = self.optimizer.init(tuned)
-        value = eqx.filter_jit(self.score)(params, hyper, jnp.int32(0))
+        value = programs.Compiled(self.score)(params, hyper, jnp.int32(0))
         recent = jnp.full(RECENT, jnp.inf, value.dtype).at[-1].set(value)
         return _Now(start, start, state, tuned, earlier, recent, value, outer, jnp.ones(()))
 
@@ -247,7 +256,7 @@ class _Loop(eqx.Module):
         return within_range(self.training.optimizer, now.hyper, moved, whole, t, self.every), memory
 
 
-@eqx.filter_jit
+@programs.compiled
 def _windows(loop: _Loop, now: _Now, fixed: PyTree, count: int):
     arrays, static = eqx.partition(now, eqx.is_array)
 
@@ -259,7 +268,7 @@ def _windows(loop: _Loop, now: _Now, fixed: PyTree, count: int):
     return eqx.combine(arrays, static), records
 
 
-@eqx.filter_jit
+@programs.compiled
 def _remainder(loop: _Loop, now: _Now, fixed: PyTree, steps: int):
     """The last steps, too few for another change."""
     return loop.run(steps, fixed)(now.position.state, now.hyper, now.position.t, Stored())

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
@@ -118,7 +118,7 @@ def tune(
         raise ValueError(f"tune(average={average}): a share between 0 and 1 is needed.")
     key = None if key is None else as_key("tune", key)
     floats, rest = floats_and_rest("tune", hyper)
-    project = eqx.filter_jit(projection(project))
+    project = programs.Compiled(projection(project))
     start = project(eqx.combine(floats, rest))
     objective = Evaluated(objective, None if adjoint is None else as_adjoint(adjoint))
     score = None if choose is None else _Score(choose, start)
@@ -291,7 +291,7 @@ class _Loop:
         return float(np.mean([value_of(self.objective, hyper, self.fixed, k) for k in draws]))
 
 
-@eqx.filter_jit
+@programs.compiled
 def _update(optimizer, grads, memory, hyper, value):
     return outer_update(optimizer, grads, memory, hyper, value)
 

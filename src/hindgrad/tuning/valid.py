@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from hindgrad import programs
 from hindgrad.optimizers import Optimizer
 
 HALVINGS = 12
@@ -49,7 +49,7 @@ def within_range(
 def out_of_range(optimizer: Optimizer, hyper: PyTree, t: int, steps: int) -> str:
     """Which coefficient is out of its range in the `steps` steps from `t` on, in words; empty if
     none is."""
-    valid = eqx.filter_jit(_valid)(optimizer, hyper, jnp.int32(t), steps)
+    valid = programs.Compiled(_valid)(optimizer, hyper, jnp.int32(t), steps)
     for (name, (low, high)), is_valid in zip(optimizer.ranges.items(), valid, strict=True):
         if not is_valid:
             return f"a {name} outside of its range [{low:g}, {high:g})"

@@ -1,0 +1,179 @@
+"""Compiled programs, which live no longer than the functions that they were made from."""
+
+import functools
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from hindgrad import errors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` under `jax.jit`: arrays anywhere in its arguments are traced, everything else is
+    constant; a second call with the same constants and shapes does not compile again.
+
+    Functions among the constants are held weakly, and a program is dropped with the first of
+    them that is. (`jax.jit` with static arguments, and `equinox.filter_jit`, keep every closure
+    that was ever passed, the data that it holds, and its program.) Errors of `hindgrad.errors`
+    are raised as they are.
+    """
+    return _Programs(function)
+
+
+class Compiled(eqx.Module):
+    """A function, compiled: a pytree of what it holds, for functions that are made anew in every
+    call. Their programs are found again as long as they live."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return _called(self.function, *args)
+
+
+class _Programs:
+    """The programs of one function, by what is constant in its arguments."""
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.programs: dict[Any, _Program] = {}
+
+    def __call__(self, *args, **kwargs):
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        key = structure, tuple(None if _is_array(x) else _reference(x) for x in leaves)
+        program = self.programs.get(key) or self._made(key, leaves)
+        arrays = [x if _is_array(x) else None for x in leaves]
+        try:
+            return program(arrays)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX 0.10 raises either
+            ours = errors.restored(error)
+            if ours is None:
+                raise
+            raise ours from None
+
+    def _made(self, key, leaves):
+        """A new program, which is forgotten when one of its functions is."""
+        programs, structure = weakref.ref(self), key[0]
+
+        def forget(_):
+            owner = programs()
+            if owner is not None:
+                owner.programs.pop(key, None)
+
+        constants = tuple(None if _is_array(x) else _reference(x, forget) for x in leaves)
+        key = structure, constants
+        program = self.programs[key] = _Program(self.function, structure, constants)
+        return program
+
+
+class _Program:
+    """One compiled program."""
+
+    def __init__(self, function, structure, constants):
+        given = {c.identity for c in constants if isinstance(c, _Weak)}
+
+        def constant(x):
+            return _reference(x) if id(_anchor(x)) in given else _Strong(x)
+
+        def call(arrays):
+            leaves = [a if c is None else c.value() for a, c in zip(arrays, constants, strict=True)]
+            args, kwargs = jax.tree.unflatten(structure, leaves)
+            results, results_structure = jax.tree.flatten(function(*args, **kwargs))
+            others = tuple(None if _is_array(x) else constant(x) for x in results)
+            arrays = [jnp.asarray(x) if _is_array(x) else None for x in results]
+            return arrays, _Static((results_structure, others))
+
+        self.call = jax.jit(call)
+
+    def __call__(self, arrays):
+        arrays, static = self.call(arrays)
+        structure, others = static.value
+        if not any(isinstance(x, Tracer) for x in arrays):
+            jax.block_until_ready(arrays)  # an error is raised here, where it is restored
+        leaves = [a if c is None else c.value() for a, c in zip(arrays, others, strict=True)]
+        return jax.tree.unflatten(structure, leaves)
+
+
+@jax.tree_util.register_static
+class _Static:
+    """What a traced function returns beside arrays."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Static) and self.value == other.value
+
+    def __hash__(self):
+        return hash(self.value)
+
+
+class _Strong:
+    """A constant, compared by type and value."""
+
+    def __init__(self, value):
+        self.held = value
+        # Floats bit by bit: −0 is not 0, and NaN is NaN.
+        self.key = type(value), value.hex() if isinstance(value, float) else value
+
+    def value(self):
+        return self.held
+
+    def __eq__(self, other):
+        return isinstance(other, _Strong) and bool(self.key == other.key)
+
+    def __hash__(self):
+        return hash(self.key)
+
+
+class _Weak:
+    """A function, compared by identity; `forget` is called when it is dropped."""
+
+    def __init__(self, function, forget=None):
+        # A bound method is made anew whenever it is looked up; its object is not.
+        self.method = function.__func__ if isinstance(function, types.MethodType) else None
+        self.anchor = weakref.ref(_anchor(function), forget)
+        self.identity = id(_anchor(function))
+
+    def value(self):
+        held = self.anchor()
+        return held if self.method is None else types.MethodType(self.method, held)
+
+    def __eq__(self, other):
+        same = isinstance(other, _Weak) and self.identity == other.identity
+        return same and self.method is other.method and self.anchor() is other.anchor()
+
+    def __hash__(self):
+        return hash((self.identity, id(self.method)))
+
+
+@compiled
+def _called(function, *args):
+    return function(*args)
+
+
+def _anchor(function):
+    return function.__self__ if isinstance(function, types.MethodType) else function
+
+
+def _reference(x, forget=None):
+    if callable(x):
+        try:
+            return _Weak(x, forget)
+        except TypeError:  # it cannot be held weakly: a function of C, say
+            pass
+    return _Strong(x)
+
+
+def _is_array(x):
+    return isinstance(x, (jax.Array, np.ndarray, np.generic))

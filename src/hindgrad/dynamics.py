@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from hindgrad import trees
+from hindgrad import errors, rules, sums, trees
 from hindgrad.optimizers.moves import MovingOptimizer
 
 STACK_LIMIT = 2**20
@@ -19,20 +19,22 @@ STACK_LIMIT = 2**20
 
 class Pulled(NamedTuple):
     """What one step's pullback gives: cotangents of the state, a share to be summed over the
-    steps, and values to be kept for each step."""
+    steps, values to be kept for each step, and the step's loss again (None if it has none)."""
 
     state: PyTree
     share: PyTree
     kept: PyTree
+    loss: Array | None = None
 
 
 class Gradient(NamedTuple):
-    """A step's loss, its gradient with respect to (params, sources), and the derivative of that
-    along a change of the params."""
+    """A step's loss, its gradient with respect to (params, sources), and the transpose of the
+    derivative of both: from the cotangents of the params' gradient and of the loss (None for
+    zero) to those of (params, sources)."""
 
     loss: Array
     values: PyTree
-    tangent: Callable[[PyTree], PyTree]
+    transpose: Callable[[PyTree, Array | None], PyTree]
 
 
 class Dynamics(eqx.Module):
@@ -57,6 +59,10 @@ class Dynamics(eqx.Module):
 
         `wanted` is True at the leaves of these dynamics whose cotangents are asked for.
         """
+
+    @abc.abstractmethod
+    def losses(self, outputs: PyTree) -> Float[Array, " steps"] | None:
+        """The losses among the stacked outputs; None if there are none."""
 
     @abc.abstractmethod
     def no_share(self, wanted: PyTree) -> PyTree:
@@ -94,6 +100,9 @@ class Recurrence(Dynamics):
         share, state = pull(trees.zeros_where_none(after, cotangent))
         return Pulled(state, share, None)
 
+    def losses(self, outputs):
+        del outputs
+
     def no_share(self, wanted):
         return jax.tree.map(jnp.zeros_like, eqx.filter(self, wanted))
 
@@ -107,7 +116,8 @@ class GradientTraining(Dynamics):
 
     The state is (params, memory), the output the loss. The pullback takes one gradient and one
     tangent of it (forward over reverse: the Hessian is symmetric), so that a hypergradient costs
-    about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form).
+    about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form). Where the loss has
+    derivative rules of its own, or complex numbers, the gradient is pulled back in reverse.
 
     `coefficients(hyper, t)` is what the optimizer takes from the hyperparameters at step t;
     `move` gives the point where the gradient is taken; `update` the state after. `optimizer` is
@@ -125,6 +135,8 @@ class GradientTraining(Dynamics):
     hyper: PyTree
     start: Int[Array, ""]
     steps: int = eqx.field(static=True)
+    own_rules: tuple[str, ...] = eqx.field(static=True, default=())
+    """The functions in the loss whose derivative rule need not be the derivative."""
 
     def close(self, state: PyTree) -> "GradientTraining":
         """The same, with what the user's functions close over made part of the pytree."""
@@ -133,9 +145,14 @@ class GradientTraining(Dynamics):
         batch = eqx.filter_eval_shape(self.batches, t)
         coefficients = eqx.filter_eval_shape(self.coefficients, self.hyper, t)
         close = trees.close
+        loss = close(self.loss, params, self.hyper, batch)
+        batches = close(self.batches, t)
+        program, *_ = eqx.filter_make_jaxpr(lambda p, h, t: loss(p, h, batches(t)))(
+            params, self.hyper, t
+        )
         return GradientTraining(
-            loss=close(self.loss, params, self.hyper, batch),
-            batches=close(self.batches, t),
+            loss=loss,
+            batches=batches,
             coefficients=close(self.coefficients, self.hyper, t),
             move=close(self.move, params, memory, coefficients),
             update=close(self.update, params, memory, params, coefficients),
@@ -145,6 +162,7 @@ class GradientTraining(Dynamics):
             hyper=self.hyper,
             start=self.start,
             steps=self.steps,
+            own_rules=tuple(rules.own_rules(program.jaxpr)),
         )
 
     def step(self, state, k):
@@ -171,23 +189,55 @@ class GradientTraining(Dynamics):
         evaluate: Callable[..., Any] = lambda function, *args: function(*args),
     ) -> Gradient:
         """The gradient at `params`, the point where step `t` takes it, by `evaluate(function,
-        params)`."""
+        params, sources)`."""
         sources, rest = eqx.partition(self, wanted)
 
         def loss(params, sources):
             whole = eqx.combine(sources, rest)
             return whole.loss(params, whole.hyper, whole.batches(t))
 
-        def gradients(params):
-            gradient = lambda params: jax.value_and_grad(loss, argnums=(0, 1))(params, sources)
-            value, values = evaluate(gradient, params)
+        def gradients(params, sources):
+            gradient = jax.value_and_grad(loss, argnums=(0, 1))
+            value, values = evaluate(gradient, params, sources)
             return values, value
 
-        if self.gradient_is_constant:
-            values, value = gradients(params)
-            return Gradient(value, values, lambda _: jax.tree.map(jnp.zeros_like, values))
-        values, tangent, value = jax.linearize(gradients, params, has_aux=True)
-        return Gradient(value, values, tangent)
+        if self.gradient_is_constant or self.is_symmetric(params, sources):
+            at = lambda params: gradients(params, sources)
+            if self.gradient_is_constant:
+                (values, value), tangent = (
+                    at(params),
+                    lambda _: jax.tree.map(jnp.zeros_like, values),
+                )
+            else:
+                values, tangent, value = jax.linearize(at, params, has_aux=True)
+
+            def transpose(of_gradient, of_loss):
+                moved = tangent(of_gradient)
+                if of_loss is None:
+                    return moved
+                scaled = lambda m, g: m + (of_loss * g).astype(m.dtype)
+                return jax.tree.map(scaled, moved, values)
+
+            return Gradient(value, values, transpose)
+
+        def both(params, sources):
+            (of_params, of_sources), value = gradients(params, sources)
+            return (of_params, value), of_sources
+
+        # The loss too: its derivative is not what its rules make of it.
+        (first, value), pull, second = jax.vjp(both, params, sources, has_aux=True)
+
+        def pull_both(of_gradient, of_loss):
+            return pull((of_gradient, jnp.zeros_like(value) if of_loss is None else of_loss))
+
+        return Gradient(value, (first, second), pull_both)
+
+    def is_symmetric(self, params: PyTree, sources: PyTree) -> bool:
+        """Whether the derivative of the gradient is known to be its own transpose: not where the
+        loss has derivative rules of its own, and not for complex numbers."""
+        return not self.own_rules and not any(
+            map(jnp.iscomplexobj, jax.tree.leaves((params, sources)))
+        )
 
     def pull(
         self,
@@ -219,9 +269,7 @@ class GradientTraining(Dynamics):
         after = trees.zeros_where_none(new, after)
         pulled = pull_update(after)
         d_sources, d_grads, d_memory, d_params, d_coefficients = pulled
-        curvature = gradient.tangent(d_grads)
-        if output is not None:
-            curvature = jax.tree.map(lambda c, g: c + output * g, curvature, gradient.values)
+        curvature = gradient.transpose(d_grads, output)
         d_params = trees.add(d_params, curvature[0])
         d_params, d_memory_move, d_coefficients_move = pull_move(
             trees.zeros_where_none(params, d_params)
@@ -231,7 +279,11 @@ class GradientTraining(Dynamics):
         kept, d_now = eqx.filter(d_coefficients, keep), eqx.filter(d_coefficients, now)
         faults = self._faults((grads, params, new[0]), after, (pulled[:4], kept, d_now))
         share = trees.add(d_sources, curvature[1], self._pull_now(wanted, d_now, t))
-        return Pulled((d_params, trees.add(d_memory, d_memory_move)), (share, faults), kept)
+        d_state = d_params, trees.add(d_memory, d_memory_move)
+        return Pulled(d_state, (share, faults), kept, gradient.loss)
+
+    def losses(self, outputs):
+        return outputs
 
     def no_share(self, wanted):
         return jax.tree.map(jnp.zeros_like, eqx.filter(self, wanted)), jnp.int32(0)
@@ -246,7 +298,8 @@ class GradientTraining(Dynamics):
         asked for is none: at a start held fixed, or where its share is not selected.)"""
         if self.fault is None or not jax.tree.leaves(cotangents):
             return cotangents
-        return eqx.error_if(cotangents, (faults > 0) & ~trees.finite(cotangents), self.fault)
+        failed = (faults > 0) & ~trees.finite(cotangents)
+        return errors.raise_if(cotangents, failed, jnp.int32(0), [self.fault])
 
     def _faults(self, entered, cotangent, left):
         """1 if cotangents that are not finite were born in an update in which all else is finite;
@@ -288,9 +341,11 @@ class GradientTraining(Dynamics):
         if not jax.tree.leaves(kept):
             return jax.tree.map(jnp.zeros_like, sources)
         ts = self.start + jnp.arange(self.steps, dtype=jnp.int32)
-        return _pull_coefficients(
-            sources, rest, kept, lambda coefficients: jax.vmap(coefficients)(ts)
-        )
+
+        def pull(ts, kept):
+            return _pull_coefficients(sources, rest, kept, lambda at: jax.vmap(at)(ts))
+
+        return sums.over_blocks(pull, (ts, kept), trees.size(sources))
 
 
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:
@@ -328,4 +383,5 @@ def _watched_jvp(primals, tangents, *, message):
     _, still = push(jax.tree.map(jnp.zeros_like, tangents))
     grads, _, params, _ = primals[1]
     fine = trees.finite((grads, params, after[0]))
-    return after, eqx.error_if(moved, fine & ~trees.finite(still), message)
+    failed = fine & ~trees.finite(still)
+    return after, errors.raise_if(moved, failed, jnp.int32(0), [message])

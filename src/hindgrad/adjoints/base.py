@@ -7,10 +7,12 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad import trees
+from hindgrad.adjoints import purity
 from hindgrad.dynamics import Dynamics, Pulled
+from hindgrad.sums import Compensated
 
 
 class Traits(NamedTuple):
@@ -107,6 +109,16 @@ class Recall(Adjoint):
         Called for k = steps − 1, …, 0 in this order.
         """
 
+    def is_exact(self, k: Int[Array, "..."]) -> Bool[Array, "..."] | bool:
+        """Whether the state recalled before step `k` is the run's own: there, its loss must be that
+        of the way forward."""
+        del k
+        return True
+
+    def differentiable(self) -> "Recall":
+        """The member whose backward pass can itself be differentiated, for second derivatives."""
+        return self
+
     def run(self, dynamics, state):
         return _run((dynamics, state), self)
 
@@ -134,21 +146,51 @@ def _run(inputs: tuple[Dynamics, PyTree], adjoint: Recall) -> tuple[PyTree, PyTr
 @_run.def_fwd
 def _run_forward(perturbed, inputs, adjoint):
     final, outputs, tape = adjoint.record(*inputs)
-    return (final, outputs), (tape, final, perturbed[0])
+    return (final, outputs), (tape, final, inputs[0].losses(outputs), perturbed[0])
 
 
 @_run.def_bwd
 def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
-    tape, final, wanted = residuals
+    tape, final, losses, wanted = residuals
+    if adjoint.differentiable() is adjoint:
+        return _pulled_back(adjoint, wanted, inputs, cotangents, (tape, final, losses))
+    return _once(inputs, cotangents, (tape, final, losses), adjoint=adjoint, wanted=wanted)
+
+
+def _pulled_back(adjoint, wanted, inputs, cotangents, recorded):
+    """The cotangents of the inputs."""
     dynamics, _ = inputs
+    tape, final, losses = recorded
+    if losses is not None:
+        ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
+        losses = jnp.where(adjoint.is_exact(ks), losses, jnp.nan)
 
     def back(tape, k, cotangent):
         state, tape = adjoint.recall(dynamics, tape, k)
         return dynamics.pullback(wanted, state, k, cotangent), tape
 
-    pulled, _ = backward(back, dynamics, wanted, tape, (final, cotangents))
-    return dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
+    pulled, _, differs = backward(back, dynamics, wanted, tape, (final, cotangents), losses)
+    results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
+    return purity.checked(results, differs, dynamics.steps)
+
+
+@eqx.filter_custom_jvp
+def _once(inputs, cotangents, recorded, *, adjoint, wanted):
+    """`_pulled_back`, whose own derivative is that of another member, which records anew."""
+    return _pulled_back(adjoint, wanted, inputs, cotangents, recorded)
+
+
+@_once.def_jvp
+def _once_jvp(primals, tangents, *, adjoint, wanted):
+    other = adjoint.differentiable()
+
+    def again(inputs, cotangents):
+        final, outputs, tape = other.record(*inputs)
+        recorded = tape, final, inputs[0].losses(outputs)
+        return _pulled_back(other, wanted, inputs, cotangents, recorded)
+
+    return eqx.filter_jvp(again, primals[:2], tangents[:2])
 
 
 def backward(
@@ -157,22 +199,30 @@ def backward(
     wanted: PyTree,
     tape: PyTree,
     end: Any,
-) -> tuple[Pulled, PyTree]:
-    """The backward pass: the steps' pullbacks in sum, for `Dynamics.finish`, and the tape's end.
+    losses: Float[Array, " steps"] | None,
+) -> tuple[Pulled, PyTree, Int[Array, ""]]:
+    """The backward pass: the steps' pullbacks in sum, for `Dynamics.finish`, the tape's end, and
+    the last step whose loss was another than in `losses`, −1 if there is none.
 
     `back(tape, k, cotangent)` pulls back through step k, for k = steps − 1, …, 0. `end` is the
     final state and the cotangents of (final state, stacked outputs); None stands for a zero
     cotangent. `wanted` is True at the leaves of the dynamics whose cotangents are asked for.
     """
     final, (d_final, d_outputs) = end
+    floor = purity.floor(losses)
 
     def body(carry, xs):
-        tape, d_state, total = carry
-        k, d_output = xs
+        tape, d_state, total, differs = carry
+        k, d_output, loss = xs
         pulled, tape = back(tape, k, (d_state, d_output))
-        return (tape, pulled.state, trees.add(total, pulled.share)), pulled.kept
+        if losses is not None:
+            other = purity.is_other(loss, pulled.loss, floor)
+            differs = jnp.where(other & (differs < 0), k, differs)
+        return (tape, pulled.state, total.plus(pulled.share), differs), pulled.kept
 
-    carry = tape, trees.zeros_where_none(final, d_final), dynamics.no_share(wanted)
+    zeros = trees.zeros_where_none(final, d_final)
+    carry = tape, zeros, Compensated.of(dynamics.no_share(wanted)), jnp.int32(-1)
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-    (tape, d_state, total), kept = jax.lax.scan(body, carry, (ks, d_outputs), reverse=True)
-    return Pulled(d_state, total, kept), tape
+    carry, kept = jax.lax.scan(body, carry, (ks, d_outputs, losses), reverse=True)
+    tape, d_state, share, differs = carry
+    return Pulled(d_state, share.total, kept), tape, differs

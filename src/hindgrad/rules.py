@@ -1,0 +1,56 @@
+"""Derivative rules in a program that need not be the derivative."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+
+WITH_RULES = {
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "custom_transpose_call",
+    "linear_call",
+}
+"""The primitives that carry a derivative or a transpose written by hand."""
+_JAX = Path(jax.__file__).parent
+_WRAPPERS = _JAX / "_src" / "custom_derivatives.py"
+
+
+def own_rules(jaxpr: Any) -> list[str]:
+    """The names of the functions in a jaxpr that have a derivative rule from outside of JAX.
+
+    Such a rule may clip, pass through or reverse: then the "gradient" that it makes has no
+    symmetric Jacobian. JAX's own (of `relu`, `softmax`, …) are derivatives.
+    """
+    found = []
+    for equation in equations(jaxpr):
+        if equation.primitive.name not in WITH_RULES:
+            continue
+        inner = equation.params.get("call_jaxpr") or equation.params.get("fun_jaxpr")
+        source = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
+        name, _, place = str(getattr(source, "func_src_info", "")).partition(" at ")
+        file = Path(place.rpartition(":")[0] or "unknown")
+        if _JAX not in file.parents or file == _WRAPPERS:
+            found.append(name or equation.primitive.name)
+    return found
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations of a jaxpr, those within loops, branches and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for parameter in equation.params.values():
+            yield from _within(parameter)
+
+
+def _within(parameter):
+    if isinstance(parameter, jex.ClosedJaxpr):
+        yield from equations(parameter.jaxpr)
+    elif isinstance(parameter, jex.Jaxpr):
+        yield from equations(parameter)
+    elif type(parameter) is tuple:
+        for part in parameter:
+            yield from _within(part)

@@ -1,30 +1,15 @@
 """The binomial checkpointing schedule of Griewank & Walther 2000 (Algorithm 799, "revolve")."""
 
-from functools import lru_cache
 from math import comb
-from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
 
+from hindgrad import numerics
 
-class Schedule(NamedTuple):
-    """Which states are kept on the way forward, and how each one is recalled on the way back.
-
-    Slot number `slots` is the working state: written whenever nothing is kept, and last by the
-    state before the last step.
-    """
-
-    kept: Int[np.ndarray, " steps"]
-    """The slot that takes the state before step k on the way forward."""
-    source: Int[np.ndarray, " steps"]
-    """The slot from which the state before step k is recalled."""
-    source_step: Int[np.ndarray, " steps"]
-    """The step before which that slot's state stood."""
-    first: Int[np.ndarray, " steps"]
-    """The number of replays made when step k's turn comes: steps k = steps − 1, …, 0."""
-    written: Int[np.ndarray, " replays"]
-    """The slot that takes the state after each replayed step."""
+NOWHERE = 2**31 - 1
+"""The place of a snapshot that is not to be made."""
 
 
 def replays(steps: int, slots: int) -> int:
@@ -54,37 +39,39 @@ def split(steps: int, slots: int) -> int:
     return max(1, left, steps - comb(slots - 1 + r, slots - 1))
 
 
-@lru_cache(maxsize=64)
-def schedule(steps: int, slots: int) -> Schedule:
-    """The optimal schedule for `steps` steps and `slots` snapshots."""
-    kept = np.full(steps, slots, np.int32)
-    kept[0] = 0
-    snapshots = [(0, 0)]  # (step, slot), the latest last
-    for step in _snapshots(0, steps - 1, slots):
-        kept[step] = len(snapshots)
-        snapshots.append((step, len(snapshots)))
-    source, source_step, first = (np.zeros(steps, np.int32) for _ in range(3))
-    source[-1], source_step[-1] = kept[-1], steps - 1
-    written: list[int] = []
-    for k in range(steps - 2, -1, -1):
-        while snapshots[-1][0] > k:
-            snapshots.pop()
-        begin, source[k] = snapshots[-1]
-        source_step[k], first[k] = begin, len(written)
-        written.extend([slots] * (k - begin))
-        for step in _snapshots(begin, k, slots - len(snapshots) + 1):
-            written[first[k] + step - begin - 1] = len(snapshots)
-            snapshots.append((step, len(snapshots)))
-    return Schedule(kept, source, source_step, first, np.asarray(written, np.int32))
-
-
-def _snapshots(begin, end, slots):
-    """Where to put snapshots between a snapshot at `begin`, one of `slots`, and the state
-    before step `end`, the next to be recalled."""
-    places = []
-    while end > begin and slots > 1:
-        begin += split(end + 1 - begin, slots)
+def snapshots(steps: int, slots: int) -> list[int]:
+    """Before which steps the state is kept on the way forward, the first included."""
+    place, places = 0, []
+    while place < steps - 1:
+        places.append(place)
+        if slots == 1:
+            return places
+        place += split(steps - place, slots)
         slots -= 1
-        if begin < end:
-            places.append(begin)
-    return places
+    return places or [0]
+
+
+def next_snapshot(
+    place: Int[Array, ""], end: Int[Array, ""], slots: Int[Array, ""]
+) -> Int[Array, ""]:
+    """Where to put the snapshot after that at `place`, which is one of `slots`, when the state
+    before step `end` is to be recalled; `NOWHERE` if none is worth it."""
+    with numerics.wide():
+        steps, s = (x.astype(jnp.float64) for x in (end + 1 - place, slots))
+
+        def unfinished(carry):
+            return (s > 1) & (carry[1] < steps)
+
+        def repeat(carry):
+            r, now, before, _ = carry
+            r += 1
+            return r, now * (s + r) / r, now, before
+
+        # C(slots + r, slots) for the last three r: whole numbers, exact while below the steps.
+        begin = tuple(jnp.float64(x) for x in (0, 1, 0, 0))
+        r, now, _, left = jax.lax.while_loop(unfinished, repeat, begin)
+        right = steps - jnp.round(now * s / (s + r))
+        step = jnp.maximum(jnp.maximum(left, right), 1.0).astype(jnp.int32)
+    following = place + step
+    fits = (slots > 1) & (place < end) & (following < end)
+    return jnp.where(fits, following, NOWHERE)

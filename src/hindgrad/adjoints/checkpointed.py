@@ -1,8 +1,9 @@
 """`Checkpointed`: some states kept, the others replayed."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import binomial
@@ -61,44 +62,75 @@ class Checkpointed(Adjoint):
         return adjoint.run(dynamics, state)
 
 
+class Tape(eqx.Module):
+    """The states kept."""
+
+    states: PyTree
+    """The latest last; behind the slots the state that was seen last on the way forward."""
+    places: Int[Array, " places"]
+    """Before which step each of them stood."""
+    used: Int[Array, ""]
+    """How many slots are in use."""
+
+
 class Binomial(Recall):
     """Checkpointing with a fixed number of slots, fewer than the steps."""
 
     slots: int
 
+    def differentiable(self):
+        return Stored()
+
     def record(self, dynamics, state):
-        schedule = binomial.schedule(dynamics.steps, self.slots)
-        snapshots = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.slots + 1, *x.shape)), state)
+        first = binomial.snapshots(dynamics.steps, self.slots)
+        places = first + [binomial.NOWHERE] * (self.slots + 1 - len(first))
+        tape = Tape(
+            jax.tree.map(lambda x: jnp.broadcast_to(x, (self.slots + 1, *x.shape)), state),
+            jnp.asarray(places, jnp.int32),
+            jnp.int32(0),
+        )
 
-        def body(carry, xs):
-            state, snapshots = carry
-            k, slot = xs
-            snapshots = _write(snapshots, state, slot)
+        def body(carry, k):
+            state, tape = carry
+            tape = self._keep(tape, state, tape.places[tape.used] == k)
             state, output = dynamics.step(state, k)
-            return (state, snapshots), output
+            return (state, tape), output
 
-        ks = np.arange(dynamics.steps, dtype=np.int32)
-        (final, snapshots), outputs = jax.lax.scan(body, (state, snapshots), (ks, schedule.kept))
-        return final, outputs, snapshots
+        ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
+        (final, tape), outputs = jax.lax.scan(body, (state, tape), ks)
+        return final, outputs, tape
 
     def recall(self, dynamics, tape, k):
-        schedule = jax.tree.map(jnp.asarray, binomial.schedule(dynamics.steps, self.slots))
-        begin, first = schedule.source_step[k], schedule.first[k]
+        passed = tape.places[tape.used - 1] > k
+        tape = Tape(tape.states, tape.places, tape.used - passed.astype(jnp.int32))
+        place = tape.places[tape.used - 1]
+        is_last_seen = (k == dynamics.steps - 1) & (place < k)
+        source = jnp.where(is_last_seen, self.slots, tape.used - 1)
+        begin = jnp.where(is_last_seen, k, place)
+        state = jax.tree.map(lambda x: _read(x, source), tape.states)
+
+        def follow(place, tape):
+            return binomial.next_snapshot(place, k, self.slots - tape.used + 1)
 
         def replay(i, carry):
-            state, snapshots = carry
-            state, _ = dynamics.step(state, begin + i)
-            return state, _write(snapshots, state, schedule.written[first + i])
+            state, tape, following = carry
+            state, _ = dynamics.step(state, i)
+            reached = i + 1 == following
+            places = tape.places.at[tape.used].set(jnp.where(reached, i + 1, binomial.NOWHERE))
+            tape = self._keep(Tape(tape.states, places, tape.used), state, reached)
+            following = jax.lax.cond(reached, lambda: follow(i + 1, tape), lambda: following)
+            return state, tape, following
 
-        state = jax.tree.map(lambda x: _read(x, schedule.source[k]), tape)
-        return jax.lax.fori_loop(0, k - begin, replay, (state, tape))
+        state, tape, _ = jax.lax.fori_loop(begin, k, replay, (state, tape, follow(begin, tape)))
+        return state, tape
+
+    def _keep(self, tape, state, is_kept):
+        """The state in the next slot; where it is not to be kept, in the one behind them."""
+        slot = jnp.where(is_kept, tape.used, self.slots)
+        write = lambda xs, x: jax.lax.dynamic_update_index_in_dim(xs, x, slot, 0)
+        states = jax.tree.map(write, tape.states, state)
+        return Tape(states, tape.places, tape.used + is_kept.astype(jnp.int32))
 
 
-def _read(snapshots, slot):
-    return jax.lax.dynamic_index_in_dim(snapshots, slot, keepdims=False)
-
-
-def _write(snapshots, state, slot):
-    return jax.tree.map(
-        lambda xs, x: jax.lax.dynamic_update_index_in_dim(xs, x, slot, 0), snapshots, state
-    )
+def _read(states, slot):
+    return jax.lax.dynamic_index_in_dim(states, slot, keepdims=False)

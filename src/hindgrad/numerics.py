@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
@@ -29,12 +30,25 @@ def isolate(*trees: Any) -> Any:
     return jax.lax.optimization_barrier(trees)
 
 
+def settled(*trees: Any) -> Any:
+    """The same values, computed once: whatever reads them reads the same bits.
+
+    What computes a value may be merged into each of its readers, and rounded otherwise in each.
+    A loop is never merged, and what it computes (here: the same, twice) is not known before.
+    """
+    floats, others = eqx.partition(trees, eqx.is_inexact_array)
+    again = lambda _, floats: jax.tree.map(apart, floats)
+    return eqx.combine(jax.lax.fori_loop(0, 2, again, floats), others)
+
+
 def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)`, computed so that two programs are likely to give the same bits.
 
     A compiler may fuse a product into the sum that it enters, which keeps bits that the product
     alone rounds off, and it does so in one program and not in another. Here every operand of a
-    real floating-point sum is first passed through a selection that no compiler can see through.
+    real floating-point sum is first passed through a selection that no compiler can see through,
+    and so is every operand of a quotient (by a root, it may become a product with its inverse, or
+    not, if the root is used elsewhere too), and roots and powers that enter a product.
     Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
@@ -43,8 +57,10 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(struct), results)
 
 
-SUMS = {"add", "sub", "add_any", "reduce_sum", "cumsum"}
+MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum", "div"}
 """The primitives whose operands are kept apart from what computes them."""
+POWERS = {"sqrt", "rsqrt", "cbrt", "exp", "exp2", "pow", "integer_pow"}
+"""The primitives whose results are kept apart from the products that they enter."""
 CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 """Functions with derivatives of their own: their operands are kept apart, their insides left."""
 
@@ -52,13 +68,15 @@ CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 def _separated(jaxpr: Any, given: set[Any]) -> Any:
     """The jaxpr, with what enters its sums kept apart, except for what is given from outside."""
     given = given.union(jaxpr.constvars)
-    equations = []
+    equations, powers = [], set()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name in SUMS | CUSTOM:
+        if name in POWERS:
+            powers.update(equation.outvars)
+        if name in MERGED | CUSTOM or name == "mul":
             operands = []
             for v in equation.invars:
-                if _is_computed_float(v, given):
+                if _is_computed_float(v, given) and (name != "mul" or v in powers):
                     keeping = _keeping_apart(v)
                     equations.append(keeping)
                     (v,) = keeping.outvars

@@ -68,7 +68,7 @@ def multiply(
     fixed, rest = fixed_point.shift_out(fixed, base)
     fixed = eqx.tree_at(lambda f: f.drift, fixed, drift - whole / QUANTUM)
     word = buffer.word.astype(jnp.float64) * base + rest
-    filled = buffer.filled + jnp.max(bits)
+    filled = buffer.filled + jnp.max(bits, initial=0.0)
     pushed = filled * QUANTUM >= RESERVE + DIGIT
     older = jnp.floor(word * 2.0**-DIGIT)
     stack = buffer.stack

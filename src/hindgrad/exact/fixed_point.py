@@ -120,7 +120,7 @@ def stuck_at(fixed: Fixed) -> tuple[Float64[Array, ""], Array]:
     """The first step at which an element became stuck (infinity if none did), and whether it
     was by NaN."""
     beyond = jnp.abs(fixed.high) - LARGEST
-    step = jnp.min(jnp.where(beyond >= 0, beyond, jnp.inf))
+    step = jnp.min(jnp.where(beyond >= 0, beyond, jnp.inf), initial=jnp.inf)
     return step, jnp.any((beyond == step) & (fixed.high < 0))
 
 
@@ -152,7 +152,7 @@ def _settle(before, high, lows, t):
     """The sum, or the stuck number if it is one."""
     was_stuck = jnp.abs(before.high) >= LARGEST
     is_within = jnp.abs(high) < LARGEST  # false for NaN
-    mark = (LARGEST + t) * jnp.where(jnp.isnan(high), -1.0, 1.0)
+    mark = (LARGEST + jnp.asarray(t, jnp.float64)) * jnp.where(jnp.isnan(high), -1.0, 1.0)
     settled = jnp.where(was_stuck, before.high, jnp.where(is_within, high, mark))
     keep = is_within & ~was_stuck
     lows = [jnp.where(keep, low, 0.0).astype(jnp.float32) for low in lows]

@@ -119,9 +119,9 @@ def _run_backward(residuals, cotangents, perturbed, inputs, how):
     del perturbed  # traced here; the residuals hold it as Python booleans
     tape, status, wanted = residuals
     tape, cotangents, inputs = _once((tape, cotangents, inputs))
-    (dynamics, state, probe), (plan, failure) = inputs, how
+    (dynamics, _, probe), (plan, failure) = inputs, how
     with numerics.wide():
-        results, later = run.undo(plan, dynamics, state, wanted, tape, cotangents)
+        results, later = run.undo(plan, dynamics, wanted, tape, cotangents)
         status = status.before(later)
         results = _handled(failure, results, status, plan)
         numbers = jnp.stack([status.cause, status.leaf, status.step])

@@ -76,7 +76,7 @@ class Decays(eqx.Module):
         """How many bits each decay loses in the whole run, at each leaf of the parameters."""
         steps, bits = dynamics.steps, {}
         for name, lost in self.constant.items():
-            largest = [float(np.max(x)) for x in jax.tree.leaves(lost)]
+            largest = [float(np.max(x, initial=0)) for x in jax.tree.leaves(lost)]
             bits[name] = [steps * x * decay.QUANTUM for x in largest]
         known = self._known_bits(dynamics)
         if isinstance(min_decay, dict) and (unknown := set(min_decay) - set(known) - set(bits)):
@@ -105,7 +105,10 @@ class Decays(eqx.Module):
         struct = jax.eval_shape(lambda: self.coefficients(dynamics, start))
 
         def bits(t):
-            return jax.tree.map(jnp.max, self._varying(dynamics, self.coefficients(dynamics, t)))
+            return jax.tree.map(
+                lambda x: jnp.max(x, initial=0.0),
+                self._varying(dynamics, self.coefficients(dynamics, t)),
+            )
 
         names = set(jax.eval_shape(bits, start))
         if not names:
@@ -135,28 +138,31 @@ def decays_of(dynamics: GradientTraining, params: PyTree) -> Decays:
     with numerics.wide():
         like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float64), params)
         with jax.ensure_compile_time_eval():
-            unknown = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan), struct)
-            constant = _constant_bits(dynamics, like, unknown)
+            constant = _constant_bits(dynamics, like, struct)
     return Decays(like, constant, x64)
 
 
-def _constant_bits(dynamics, like, unknown):
-    """The bits lost by the decays that depend on plain numbers alone: those that stay numbers
-    when every other coefficient is NaN."""
-    decays = _optimizer(dynamics).decays(like, {**unknown, **_constants(dynamics)})
-    decays = {
-        name: d
-        for name, d in decays.items()
-        if not any(bool(jnp.isnan(x).any()) for x in jax.tree.leaves(d))
-    }
-    for name, d in decays.items():
-        smallest = min(float(x.kept.min()) for x in jax.tree.leaves(d, is_leaf=is_decay))
+def _constant_bits(dynamics, like, struct):
+    """The bits lost by the decays that depend on plain numbers alone."""
+    constants = _constants(dynamics)
+    given = {name: s for name, s in struct.items() if name not in constants}
+    decays = lambda given: _optimizer(dynamics).decays(like, {**given, **constants})
+    _, depends = trees.dependence(decays, given)
+    fixed = [name for name, d in depends.items() if not any(jax.tree.leaves(d))]
+    values = decays(jax.tree.map(lambda s: jnp.ones(s.shape), given))
+    found = {name: values[name] for name in fixed}
+    for name, d in found.items():
+        smallest = min((float(x.kept.min()) for x in _each(d) if x.kept.size), default=1.0)
         if smallest < decay.SMALLEST:
             raise ValueError(
                 f"Reversible: the decay {name!r} is {smallest:g}. A decay below 1/128 keeps too "
                 "little for a step to be undone (one of 0 keeps nothing). Use Checkpointed()."
             )
-    return jax.tree.map(lambda x: float(x) if x.ndim == 0 else x, _bits(decays))
+    return jax.tree.map(lambda x: float(x) if x.ndim == 0 else x, _bits(found))
+
+
+def _each(decays):
+    return jax.tree.leaves(decays, is_leaf=is_decay)
 
 
 def _bits(decays):

@@ -99,6 +99,11 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     state = State(*state)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
+    if any(map(jnp.iscomplexobj, leaves)):
+        raise ValueError(
+            "Reversible() works on real numbers, and the parameters hold complex ones. Train their "
+            "real and imaginary parts, or use Checkpointed()."
+        )
     names = tuple(jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths)
     decays = decays_of(dynamics, state.params)
     numbers = jax.tree.unflatten(structure, range(len(leaves)))

@@ -21,9 +21,6 @@ from hindgrad.adjoints.reversible.step import Step
 from hindgrad.dynamics import GradientTraining
 from hindgrad.exact import fixed_point
 
-LOSS_TOLERANCE = 1e-4
-"""Two evaluations of one loss that differ by more, relatively, are not the same computation."""
-
 
 class Tape(NamedTuple):
     """What the way back needs."""
@@ -35,8 +32,8 @@ class Tape(NamedTuple):
     pushed: PyTree
     """Whether the buffers pushed a digit, at each step."""
     losses: PyTree
-    went_wrong: PyTree
-    """The latest step before which the loss was another than on the way forward, plus 1."""
+    begin: Position
+    """Where it began: the very numbers, since a start computed again may be rounded otherwise."""
 
 
 def forward(
@@ -44,6 +41,8 @@ def forward(
 ) -> tuple[PyTree, Tape, Status]:
     """Runs all steps: the (final state, losses), the tape, and what failed."""
     schedule = plan.decays.schedule(dynamics)
+    (state,) = numerics.settled(state)
+    begin = plan.begin(state, keep=False)
     position = plan.begin(state, keep=keep)
 
     def body(position, k):
@@ -53,38 +52,28 @@ def forward(
 
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
     position, (losses, pushed) = jax.lax.scan(body, position, ks)
-    tape = Tape(position, schedule, pushed, losses, jnp.int32(0))
+    tape = Tape(position, schedule, pushed, losses, begin)
     return (plan.decode(position.state), losses), tape, _forward_status(plan, position)
 
 
 def undo(
-    plan: Plan,
-    dynamics: GradientTraining,
-    initial: PyTree,
-    wanted: PyTree,
-    tape: Tape,
-    cotangents: PyTree,
+    plan: Plan, dynamics: GradientTraining, wanted: PyTree, tape: Tape, cotangents: PyTree
 ) -> tuple[PyTree, Status]:
     """The way back: cotangents of the dynamics and of the initial state, and what failed."""
 
-    def back(carry, k, cotangent):
-        position, went_wrong = carry
+    def back(position, k, cotangent):
         step = Step(plan, dynamics, tape.schedule, k)
         pushed = jax.tree.map(lambda p: p[k], tape.pushed)
         position, gradient, before = step.backward(position, wanted, pushed)
-        differs = ~jnp.isclose(gradient.loss, tape.losses[k], rtol=LOSS_TOLERANCE)
         with numerics.setting(plan.decays.x64):
             pulled = dynamics.pull(wanted, before, k, cotangent, gradient, step.applied)
-        return pulled, (position, jnp.where(differs & (went_wrong == 0), k + 1, went_wrong))
+        return pulled, position
 
-    carry = tape.position, tape.went_wrong
     end = plan.decode(tape.position.state), cotangents
-    pulled, (position, went_wrong) = backward(back, dynamics, wanted, carry, end)
+    pulled, position, differs = backward(back, dynamics, wanted, tape.position, end, tape.losses)
     with numerics.setting(plan.decays.x64):
         results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
-    begin = plan.begin(initial, keep=False)
-    step = jnp.maximum(went_wrong - 1, 0)
-    return results, _backward_status(plan, position, begin, step)
+    return results, _backward_status(plan, position, tape.begin, jnp.maximum(differs, 0))
 
 
 def _forward_status(plan, position):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
@@ -25,7 +26,8 @@ class Step:
         self.plan, self.dynamics = plan, dynamics
         self.k, self.t = k, dynamics.start + k
         self.now: Now = plan.decays.at(dynamics, schedule, k)
-        applied = jax.tree.map(_applied, self.now.decays, self.now.bits, is_leaf=is_decay)
+        asked = _computed_once(self.now.decays)
+        applied = jax.tree.map(_applied, asked, self.now.bits, is_leaf=is_decay)
         like, coefficients = plan.decays.like, self.now.coefficients
         optimizer: Any = dynamics.optimizer
         self.moves: Moves = optimizer.moves(like, coefficients, applied)
@@ -142,7 +144,14 @@ class Step:
 
 def _applied(d, bits):
     with numerics.wide():
-        return d.replaced(decay.kept(bits), decay.lost(bits))
+        return d.replaced(*_computed_once((decay.kept(bits), decay.lost(bits))))
+
+
+def _computed_once(tree):
+    """Arrays as they are, whatever a compiler merges them with: it may, and rounds otherwise then.
+    (Single numbers it does not.)"""
+    arrays, others = eqx.partition(tree, lambda x: eqx.is_inexact_array(x) and x.ndim > 0)
+    return eqx.combine(numerics.settled(arrays)[0], others) if jax.tree.leaves(arrays) else tree
 
 
 def _widened(tree):

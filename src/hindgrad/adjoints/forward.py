@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad import trees
@@ -62,6 +63,11 @@ class Forward(Adjoint):
         """What is differentiated, the rest, and the number of tangents."""
         moving, fixed = eqx.partition(inputs, moves)
         size = trees.size(moving)
+        if any(map(jnp.iscomplexobj, jax.tree.leaves(moving))):
+            raise ValueError(
+                "Forward carries derivatives along real directions, and was asked for one with "
+                "respect to complex numbers. Give their real and imaginary parts, or use Stored()."
+            )
         if size > self.limit:
             sizes = ", ".join(f"{x.size:,}" for x in jax.tree.leaves(moving))
             raise ValueError(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from optax.tree import norm
 
 from hindgrad import trees
+from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Traits, forward
 from hindgrad.adjoints.failure import Failure, Raise
 from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, residual
@@ -62,10 +63,10 @@ class Messages(Sequence):
     def number(cause, value):
         """The index of a cause with a value."""
         value = jnp.nan_to_num(jnp.clip(value, 10.0**SMALLEST, 9 * 10.0 ** (LARGEST - 1)))
-        power = jnp.clip(jnp.floor(jnp.log10(value)), SMALLEST, LARGEST - 1)
-        digit = jnp.clip(jnp.round(value / 10.0**power), 0, 9)
+        power = jnp.clip(jnp.floor(jnp.log10(value)), float(SMALLEST), LARGEST - 1.0)
+        digit = jnp.clip(jnp.round(value / 10.0**power), 0.0, 9.0)
         place = (power - SMALLEST) * 10 + digit
-        return (cause * 10 * (LARGEST - SMALLEST) + place).astype(jnp.int32)
+        return cause * 10 * (LARGEST - SMALLEST) + place.astype(jnp.int32)
 
 
 class Equilibrium(NamedTuple):
@@ -79,6 +80,15 @@ class Equilibrium(NamedTuple):
     """The transpose of −∂f/∂sources, applied."""
     symmetric: bool
 
+    def restricted(self, mobile: PyTree) -> "Equilibrium":
+        """The system of the elements that can move; the others are constants."""
+        return Equilibrium(
+            _where(mobile, self.force),
+            lambda u: jax.tree.map(jnp.where, mobile, self.matrix(_where(mobile, u)), u),
+            self.pull,
+            self.symmetric,
+        )
+
 
 class Implicit(Adjoint):
     """Differentiates the stationarity of the end, `∇_θ L(θ_T, λ) = 0`, instead of the way there:
@@ -89,7 +99,8 @@ class Implicit(Adjoint):
     batch, so train on all the data, to the end. Rates, decays and initial parameters do not
     change a minimiser: the derivative with respect to the former is zero, with respect to the
     latter refused. How far from stationary the end is, is measured (‖∇L‖ ÷ ‖∇²L·θ‖), and so is
-    what the solver left over.
+    what the solver left over. Parameters that cannot move (a rate of 0, a mask, a loss that does
+    not depend on them) count as constants.
 
     **Arguments:**
 
@@ -140,6 +151,13 @@ class Implicit(Adjoint):
                 f"Implicit({type(self.solver).__name__}()) needs a symmetric system, and that of "
                 "a general step is not. Use NormalEquations(), FixedPoint() or Neumann()."
             )
+        rules = dynamics.own_rules if isinstance(dynamics, GradientTraining) else ()
+        if self.solver.needs_symmetry and rules:
+            raise ValueError(
+                f"Implicit({type(self.solver).__name__}()) needs a symmetric system, which that of "
+                f"a loss with derivative rules of its own ({', '.join(rules)}) need not be. Use "
+                "NormalEquations(), FixedPoint() or Neumann()."
+            )
         handling = eqx.filter(self.failure, False)  # without its status, which is an input
         settings = eqx.tree_at(
             lambda a: (a.failure, a.guess), self, (handling, None), is_leaf=_is_none
@@ -178,8 +196,8 @@ def _equilibrium(dynamics: Dynamics, wanted: PyTree, state: PyTree) -> Equilibri
     if isinstance(dynamics, GradientTraining):
         gradient = dynamics.gradient(wanted, state[0], dynamics.start + last)
         negative = lambda tree: jax.tree.map(jnp.negative, tree)
-        matrix = lambda u: gradient.tangent(u)[0]
-        pull = lambda u: negative(gradient.tangent(u)[1])
+        matrix = lambda u: gradient.transpose(u, None)[0]
+        pull = lambda u: negative(gradient.transpose(u, None)[1])
         return Equilibrium(gradient.values[0], matrix, pull, True)
     sources, rest = eqx.partition(dynamics, wanted)
     floats, fixed = eqx.partition(state, eqx.is_inexact_array)
@@ -214,17 +232,19 @@ def _run_forward(perturbed, inputs, adjoint):
             "jax.lax.stop_gradient around the initial parameters (and around state=)."
         )
     results = forward(dynamics, state)
-    return results, (results[0], perturbed[0])
+    return results, (results[0], _last_loss(dynamics, results[0]), perturbed[0])
 
 
 @_run.def_bwd
 def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
-    final, wanted = residuals
+    final, loss, wanted = residuals
     dynamics, state, status, guess = inputs
     vector, unknown = _of_params(dynamics, final, cotangents)
     end = _equilibrium(dynamics, wanted, final)
-    guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else guess
+    mobile = _mobile(dynamics, end, state, final)
+    end, vector = end.restricted(mobile), _where(mobile, vector)
+    guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else _where(mobile, guess)
     solution = adjoint.solver.solve(end.matrix, vector, guess)
     left = residual(end.matrix, solution, vector)
     stationarity = _stationarity(end, state, final)
@@ -241,11 +261,82 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     results = (end.pull(solution), solution)
     index = Messages.number(cause, jnp.where(cause == NOT_SOLVED, left, stationarity))
     results = adjoint.failure.handle(results, cause > 0, index, Messages())
+    results = _same_batch(results, dynamics, final, loss)
     numbers = jnp.stack([cause.astype(left.dtype), left, stationarity])
     d_status = None if status is None else numbers.astype(status.dtype)
     nothing = jax.tree.map(lambda _: None, eqx.filter(state, eqx.is_inexact_array))
     d_guess = None if inputs[3] is None else results[1]
     return results[0], nothing, d_status, d_guess
+
+
+def _last_loss(dynamics, state):
+    """The loss of the last step's batch at the end; None if there are no losses."""
+    if not isinstance(dynamics, GradientTraining):
+        return None
+    batch = dynamics.batches(dynamics.start + dynamics.steps - 1)
+    return dynamics.loss(state[0], dynamics.hyper, batch)
+
+
+def _same_batch(results, dynamics, final, loss):
+    """The results, if the last step's batch is the same as on the way forward."""
+    if loss is None:
+        return results
+    other = purity.is_other(loss, _last_loss(dynamics, final), purity.floor(loss[None]))
+    step = jnp.int32(dynamics.steps - 1)
+    return purity.checked(results, jnp.where(other, step, -1), dynamics.steps)
+
+
+def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) -> PyTree:
+    """Which elements the run can move: all but those that the optimizer holds, whatever their
+    gradient, and those that the system does not depend on."""
+    if not isinstance(dynamics, GradientTraining):
+        floats, fixed = eqx.partition(final, eqx.is_inexact_array)
+
+        def step(floats):
+            after, _ = dynamics.step(eqx.combine(floats, fixed), jnp.int32(dynamics.steps - 1))
+            return eqx.filter(after, eqx.is_inexact_array)
+
+        along = _random(floats)
+        _, moved = jax.jvp(step, (floats,), (along,))
+        return jax.tree.map(lambda a, b: a != b, moved, along)
+    params, memory = final
+    held = jax.tree.map(lambda p: jnp.zeros(p.shape, bool), params)
+    for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
+        responds = _responds(dynamics, params, memory, end.force, at)
+        held = jax.tree.map(jnp.logical_or, held, responds)
+    flat = jax.tree.map(
+        lambda a, b, force, bent: (a == b) & (force == 0) & (bent == 0),
+        start[0],
+        params,
+        end.force,
+        end.matrix(_random(params)),
+    )
+    return jax.tree.map(lambda responds, flat: responds & ~flat, held, flat)
+
+
+def _responds(dynamics, params, memory, grads, step):
+    """Which parameters the optimizer moves otherwise if the gradient is another."""
+    coefficients = dynamics.coefficients(dynamics.hyper, dynamics.start + step)
+
+    def after(grads):
+        new = dynamics.update(grads, memory, params, coefficients)
+        return dynamics.move(*new, coefficients)
+
+    ones = jax.tree.map(jnp.ones_like, grads)
+    _, tangent = jax.jvp(after, (grads,), (ones,))
+    up, down = after(ones), after(jax.tree.map(jnp.negative, ones))  # steps by the sign alone
+    return jax.tree.map(lambda t, a, b: (t != 0) | (a != b), tangent, up, down)
+
+
+def _random(like):
+    leaves, structure = jax.tree.flatten(like)
+    keys = jax.random.split(jax.random.key(0), max(1, len(leaves)))
+    draws = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=False)]
+    return jax.tree.unflatten(structure, draws)
+
+
+def _where(mobile, tree):
+    return jax.tree.map(lambda m, x: jnp.where(m, x, 0), mobile, tree)
 
 
 def _stationarity(end, start, final) -> Float[Array, ""]:

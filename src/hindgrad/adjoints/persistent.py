@@ -171,7 +171,7 @@ class _Window(eqx.Module):
         def go_on(moving, state):
             hyper = eqx.combine(moving, self.fixed)
             state = jax.lax.cond(is_first, lambda: closed.begin(hyper, key), lambda: state)
-            step = lambda t, state: closed.step(hyper, key, state, t)
+            step = lambda t, state: closed.step(hyper, key, state, jnp.asarray(t))
             state = jax.lax.fori_loop(first, last, step, state)
             return state, closed.score(hyper, key, state)
 

@@ -16,6 +16,7 @@ from hindgrad.optimizers.base import (
     evaluate,
     numbers,
     spread,
+    zeros_for,
 )
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
 from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
@@ -78,12 +79,12 @@ class Adam(MovingOptimizer):
         return given
 
     def init(self, params, coefficients):
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = zeros_for(params)
         weights = (
             jax.tree.map(jnp.zeros_like, spread(name, coefficients[name], params))
             for name in ("b1", "b2")
         )
-        return AdamMemory(zeros, zeros, *weights)
+        return AdamMemory(zeros, jax.tree.map(jnp.real, zeros), *weights)
 
     def decays(self, params, coefficients):
         decays = {
@@ -104,7 +105,7 @@ class Adam(MovingOptimizer):
 
         def square(state, gradient):
             total = trees.add(*(grad(state, gradient) for grad in grads))
-            return jax.tree.map(lambda w, g: w * (g * g), lost["b2"], total)
+            return jax.tree.map(lambda w, g: w * jnp.real(g * jnp.conj(g)), lost["b2"], total)
 
         def step(state, gradient):
             del gradient

@@ -1,6 +1,7 @@
 """What an optimizer is here, and how its coefficients are given."""
 
 import abc
+import inspect
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
+
+from hindgrad import trees
 
 Coefficient = Any
 """A rate or decay: a number, a pytree of numbers that is a prefix of the parameters' (one per
@@ -60,8 +63,33 @@ class Optimizer(eqx.Module):
 
 def evaluate(coefficient: Coefficient, hyper: PyTree, t: Int[Array, ""]) -> PyTree:
     """The value of a coefficient at step `t`: a number, or a pytree of numbers and arrays."""
-    value = coefficient(hyper, t) if callable(coefficient) else coefficient
-    return jax.tree.map(jnp.asarray, value)
+    value = coefficient(hyper, t) if is_function(coefficient) else coefficient
+    return jax.tree.map(_as_number, value)
+
+
+def is_function(coefficient: Coefficient) -> bool:
+    """Whether a coefficient is a function `(hyper, t)`. A pytree of numbers may be callable too:
+    one that was mapped from a model."""
+    if not callable(coefficient):
+        return False
+    if jax.tree_util.all_leaves([coefficient]):
+        return True
+    try:
+        inspect.signature(coefficient).bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _as_number(x):
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def zeros_for(params: PyTree) -> PyTree:
+    """Memory like the parameters: zeros, in float32 at least."""
+    zeros = lambda p: jnp.zeros(p.shape, np.promote_types(p.dtype, np.float32))
+    return jax.tree.map(zeros, params)
 
 
 def numbers(given: dict[str, Coefficient]) -> dict[str, PyTree]:
@@ -70,12 +98,13 @@ def numbers(given: dict[str, Coefficient]) -> dict[str, PyTree]:
     return {
         name: jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), value)
         for name, value in given.items()
-        if not callable(value) and all(map(is_number, jax.tree.leaves(value)))
+        if not is_function(value) and all(map(is_number, jax.tree.leaves(value)))
     }
 
 
 def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
-    """A coefficient's value at every leaf of the parameters, in that leaf's dtype.
+    """A coefficient's value at every leaf of the parameters, in that leaf's precision, but in
+    float32 at least: in half precision, a decay of .999 is 1.
 
     Raises `ValueError` if the value is neither a number nor a prefix of `params`, or if an array
     does not broadcast against its parameters.
@@ -96,7 +125,7 @@ def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
                 f"{jax.tree_util.keystr(path) or 'the root'}, of shape {param.shape}. Give a "
                 "scalar, or an array that broadcasts to that shape."
             )
-        return coefficient.astype(param.dtype)
+        return coefficient.astype(trees.widest(param.dtype))
 
     return jax.tree_util.tree_map_with_path(cast, params, value)
 
@@ -110,7 +139,7 @@ def _broadcasts(shape, target):
 
 def check_number(name: str, value: Coefficient, low: float, high: float) -> None:
     """Raises `ValueError` if a constant coefficient lies outside of [low, high)."""
-    if callable(value):
+    if is_function(value):
         return
     for leaf in jax.tree.leaves(value):
         if isinstance(leaf, (bool, str)):

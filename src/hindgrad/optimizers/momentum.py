@@ -16,6 +16,7 @@ from hindgrad.optimizers.base import (
     evaluate,
     numbers,
     spread,
+    zeros_for,
 )
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
@@ -173,7 +174,7 @@ class Momentum(MovingOptimizer):
 
     def init(self, params, coefficients):
         del coefficients
-        return jax.tree.map(jnp.zeros_like, params)
+        return zeros_for(params)
 
     def decays(self, params, coefficients):
         decay = spread("decay", coefficients["decay"], params)

@@ -179,6 +179,8 @@ class MovingOptimizer(Optimizer):
         self, decays: PyTree, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
     ) -> tuple[PyTree, PyTree]:
         """`update` with these decays for its own."""
+        # Of a complex loss, JAX's gradient is the conjugate of the direction of steepest ascent.
+        grads = jax.tree.map(jnp.conj, grads)
         moves = self.moves(params, coefficients, decays)
         state = State(params, memory)
         return tuple(_play([*moves.absorb, *moves.after], state, grads, decays))
@@ -188,9 +190,11 @@ def _play(moves, state, grads, decays):
     for move in moves:
         old = move.where(state)
         if isinstance(move, Scale):
-            new = jax.tree.map(lambda d, x: d(x), decays[move.decay], old, is_leaf=is_decay)
+            change = lambda d, x: d(x).astype(x.dtype)
+            new = jax.tree.map(change, decays[move.decay], old, is_leaf=is_decay)
         else:
-            new = jax.tree.map(jnp.add, old, move.delta(state, grads))
+            change = lambda x, delta: (x + delta).astype(x.dtype)
+            new = jax.tree.map(change, old, move.delta(state, grads))
         state = put(move.where, state, new)
     return state
 

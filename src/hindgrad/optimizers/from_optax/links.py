@@ -47,6 +47,8 @@ def _within(value: Any, seen: set[FunctionType]) -> Iterator[Link]:
 
 def _needs(function: FunctionType) -> tuple[str, ...]:
     parameters = inspect.signature(function).parameters.values()
+    if "ret0" in (p.name for p in parameters):
+        return ()  # what jaxtyping's decorator makes to check the types
     return tuple(
         p.name
         for p in parameters

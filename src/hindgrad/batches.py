@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
 
+from hindgrad.arguments import as_key
+
 GOLDEN = 0x9E3779B9
 """2^32 over the golden ratio: the increment of the Weyl sequence that tells rounds apart."""
 
@@ -99,7 +101,7 @@ def minibatches(data: PyTree, *, size: int, key: PRNGKeyArray | int) -> Minibatc
             f"minibatches(size={size}) of data with {n} rows: give a size from 1 to {n}, or use "
             "full_batch(data) for all rows at every step."
         )
-    return Minibatches(data, _as_key("minibatches", key), size)
+    return Minibatches(data, as_key("minibatches", key), size)
 
 
 def full_batch(data: PyTree, *, key: PRNGKeyArray | int | None = None) -> FullBatch:
@@ -118,7 +120,7 @@ def full_batch(data: PyTree, *, key: PRNGKeyArray | int | None = None) -> FullBa
     Raises `ValueError` if the data has no arrays, or arrays of different lengths.
     """
     data, _ = _checked("full_batch", data)
-    return FullBatch(data, None if key is None else _as_key("full_batch", key))
+    return FullBatch(data, None if key is None else as_key("full_batch", key))
 
 
 @partial(jax.jit, static_argnums=3)
@@ -145,7 +147,7 @@ def permuted(
     modulus = jnp.full_like(place, n)
 
     def exchange(i, x):
-        weyl = i.astype(jnp.uint32) * np.uint32(GOLDEN)
+        weyl = jnp.asarray(i).astype(jnp.uint32) * np.uint32(GOLDEN)  # an int without jit
         mirrored = lax.rem(_mix(turns + weyl), modulus) - x
         mirrored = jnp.minimum(mirrored, mirrored + modulus)  # below 0 it has wrapped
         swap = _mix(jnp.maximum(x, mirrored) + (bits + weyl)) >= np.uint32(2**31)
@@ -196,19 +198,3 @@ def _checked(caller, data):
     if not 1 <= n < 2**31:
         raise ValueError(f"{caller} was given {n} rows; from 1 to 2^31 − 1 can be numbered.")
     return jax.tree.map(jnp.asarray, data), n
-
-
-def _as_key(caller, key):
-    if isinstance(key, (int, np.integer)):
-        if not 0 <= key < 2**32:
-            raise ValueError(
-                f"{caller}(key={key}): a seed goes from 0 to 2^32 − 1, as others mean another "
-                "key with jax.enable_x64 on than off. Give such a seed, or a jax.random.key(…)."
-            )
-        return jax.random.key(int(key))
-    if jnp.shape(jax.random.key_data(key))[:-1] != ():
-        raise ValueError(
-            f"{caller} was given an array of keys of shape {key.shape}; one key is needed. For "
-            "several runs, jax.vmap over the keys."
-        )
-    return key

@@ -9,16 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import OneStep, ScoredRun
-from hindgrad.training import Training, as_adjoint
+from hindgrad.arguments import as_key
+from hindgrad.training import Training, as_adjoint, as_scalar, as_steps
 
 
 def init_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """The key of a run's start, which no batch has: those have their step's number folded in, and
     no run is so long."""
     return jax.random.fold_in(key, np.uint32(2**32 - 1))
+
+
+def _split(init):
+    """The initial parameters, split; a function that makes them as it is (an Equinox module is
+    callable too, but holds arrays)."""
+    is_function = callable(init) and not any(eqx.is_array(leaf) for leaf in jax.tree.leaves(init))
+    return init if is_function else trees.Split(*trees.split_trained(init))
 
 
 class Objective(eqx.Module):
@@ -38,7 +46,7 @@ class Objective(eqx.Module):
     """
 
     training: Training | Callable[[PRNGKeyArray], Training]
-    init: Any = eqx.field(kw_only=True)
+    init: Any = eqx.field(kw_only=True, converter=_split)
     score: Callable[..., Float[Array, ""]] = eqx.field(kw_only=True)
 
     def __call__(
@@ -58,8 +66,8 @@ class Objective(eqx.Module):
         - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
         - `steps`: how many steps to train, if not the training's own number.
         """
-        if key is None or isinstance(key, int):
-            key = jax.random.key(key or 0)
+        key = as_key("Objective", 0 if key is None else key)
+        steps = None if steps is None else as_steps(steps)
         return _score(self, trees.as_hyper(hyper), key, adjoint, steps)
 
     def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
@@ -74,12 +82,12 @@ class Objective(eqx.Module):
     def _start(self, hyper, key):
         training = self.training if isinstance(self.training, Training) else self.training(key)
         params = self.init
-        if _is_function(params):
+        if not isinstance(params, trees.Split):
             params = params(hyper, init_key(key))
         return training, params
 
 
-@eqx.filter_jit
+@programs.compiled
 def _score(objective, hyper, key, adjoint, steps):
     return as_adjoint(adjoint).evaluate(objective.scored(key, steps), hyper)
 
@@ -117,9 +125,9 @@ class _Scored(ScoredRun):
 
     def _begin(self, hyper, key):
         training, params = self.objective._start(hyper, key)
-        params, optimizer = trees.as_hyper(params), training.optimizer
-        trained = eqx.filter(params, eqx.is_inexact_array)
-        return params, optimizer.init(trained, optimizer.coefficients(hyper, jnp.int32(0)))
+        trained, rest = trees.split_trained(params)
+        coefficients = training.optimizer.coefficients(hyper, jnp.int32(0))
+        return eqx.combine(trained, rest), training.optimizer.init(trained, coefficients)
 
     def _whole(self, hyper, key, state):
         """A state with what is no array in it."""
@@ -128,17 +136,4 @@ class _Scored(ScoredRun):
         return eqx.combine(state, eqx.filter(like, is_array, inverse=True))
 
     def _score(self, hyper, key, params):
-        value = self.objective.score(params, hyper, key)
-        if jnp.shape(value) != ():
-            raise ValueError(f"The score has shape {jnp.shape(value)}; a scalar is needed.")
-        value = jnp.asarray(value)
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise ValueError(
-                f"The score has dtype {value.dtype}; a float is needed: .astype(float)."
-            )
-        return value
-
-
-def _is_function(init):
-    """Whether `init` makes parameters (an Equinox module is callable too, but holds arrays)."""
-    return callable(init) and not any(eqx.is_array(leaf) for leaf in jax.tree.leaves(init))
+        return as_scalar("score", self.objective.score(params, hyper, key))

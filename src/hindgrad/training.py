@@ -1,18 +1,32 @@
 """A training run as a differentiable function."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from hindgrad import trees
+from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.dynamics import GradientTraining, Recurrence
 from hindgrad.optimizers import Optimizer
 from hindgrad.optimizers.moves import MovingOptimizer
+
+LAST = 2**31 - 1
+"""The last step: t is an int32."""
+
+
+def as_steps(steps: Any) -> int:
+    """A number of steps; raises `ValueError` for what is none."""
+    is_whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
+    if not is_whole or not 1 <= steps <= LAST:
+        raise ValueError(f"steps={steps!r}: a whole number from 1 to {LAST} is needed.")
+    return int(steps)
 
 
 def unroll(
@@ -41,11 +55,11 @@ def unroll(
     Raises `ValueError` if `steps` is below 1 or the step changes the state's structure, shapes or
     dtypes.
     """
-    _check_steps(steps)
+    steps = as_steps(steps)
     return _unroll(step, trees.as_hyper(state), trees.as_hyper(hyper), steps, as_adjoint(adjoint))
 
 
-@eqx.filter_jit
+@programs.compiled
 def _unroll(step, state, hyper, steps, adjoint):
     arrays, static = eqx.partition(state, eqx.is_array)
     start = jnp.int32(0)
@@ -60,7 +74,7 @@ def _unroll(step, state, hyper, steps, adjoint):
     _check_same_state(before, after)
     closed = trees.close(function, arrays, hyper, start)
     dynamics = Recurrence(function=closed, hyper=hyper, start=start, steps=steps)
-    final, outputs = adjoint.run(dynamics, arrays)
+    final, outputs = trees.unperturbed(adjoint.run(dynamics, arrays))
     return eqx.combine(final, static), outputs
 
 
@@ -117,10 +131,9 @@ class Training(eqx.Module):
     loss: Callable[..., Float[Array, ""]]
     optimizer: Optimizer = eqx.field(kw_only=True)
     batches: Callable[[Int[Array, ""]], Any] = eqx.field(kw_only=True)
-    steps: int = eqx.field(kw_only=True, static=True)
+    steps: int = eqx.field(kw_only=True, static=True, converter=as_steps)
 
     def __check_init__(self):
-        _check_steps(self.steps)
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(
                 f"Training(optimizer={self.optimizer!r}) is not an optimizer of hindgrad. Wrap an "
@@ -145,7 +158,8 @@ class Training(eqx.Module):
         **Arguments:**
 
         - `params`: the initial parameters: dictionaries, Equinox modules, Flax parameters, …;
-          their inexact arrays are trained, everything else in them stays.
+          their inexact JAX arrays are trained, in dictionaries, lists and tuples also NumPy arrays
+          and Python floats. Everything else in them stays (a module's slope or dropout rate).
         - `hyper`: the hyperparameters, any pytree; Python floats among them are arrays to the
           functions, other leaves reach them as they are.
         - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
@@ -153,36 +167,30 @@ class Training(eqx.Module):
         - `start`: the step to go on from, the first `t` of the functions.
         - `steps`: how many steps, if not the training's own number.
         """
-        steps = self.steps if steps is None else steps
-        _check_steps(steps)
-        from_zero = isinstance(start, int) and start == 0
-        begin = None if from_zero else jnp.asarray(start, jnp.int32)
-        return _train(
-            self,
-            trees.as_hyper(params),
-            trees.as_hyper(hyper),
-            as_adjoint(adjoint),
-            state,
-            begin,
-            steps,
-        )
+        steps = self.steps if steps is None else as_steps(steps)
+        if eqx.is_array(start) or start != 0:
+            start = _as_start(start, steps)
+        trained, rest = trees.split_trained(params)
+        if not jax.tree.leaves(trained):
+            raise ValueError(
+                "The params hold no floating-point array, so there is nothing to train. (Within a "
+                "module, Python floats and NumPy arrays are settings, not parameters.)"
+            )
+        hyper, adjoint = trees.as_hyper(hyper), as_adjoint(adjoint)
+        run = _train(self, trained, rest, hyper, adjoint, state, start, steps)
+        return Run(eqx.combine(run.params, rest), run.state, run.losses)
 
 
-@eqx.filter_jit
-def _train(training, params, hyper, adjoint, memory, start, steps):
-    if start is None:
+@programs.compiled
+def _train(training, params, fixed, hyper, adjoint, memory, start, steps):
+    if not eqx.is_array(start):
         with jax.ensure_compile_time_eval():  # known while tracing, and so are schedules of it
-            start = jnp.int32(0)
-    params, fixed = eqx.partition(params, eqx.is_inexact_array)
-    if not jax.tree.leaves(params):
-        raise ValueError("The params hold no floating-point array, so there is nothing to train.")
+            start = jnp.int32(start)
 
     def loss(params, hyper, batch):
-        value = training.loss(eqx.combine(params, fixed), hyper, batch)
-        if jnp.shape(value) != ():
-            raise ValueError(f"The loss has shape {jnp.shape(value)}; a scalar is needed.")
-        return value
+        return as_scalar("loss", training.loss(eqx.combine(params, fixed), hyper, batch))
 
+    _check_function_of_step(training.batches, start)
     optimizer = training.optimizer
     coefficients = optimizer.coefficients(hyper, start)
     if memory is None:
@@ -202,8 +210,54 @@ def _train(training, params, hyper, adjoint, memory, start, steps):
     )
     memory, static = eqx.partition(memory, eqx.is_array)
     dynamics = dynamics.close((params, memory))
-    (params, memory), losses = adjoint.run(dynamics, (params, memory))
-    return Run(eqx.combine(params, fixed), eqx.combine(memory, static), losses)
+    results = adjoint.run(dynamics, (params, memory))
+    (params, memory), losses = trees.unperturbed(results)
+    return Run(params, eqx.combine(memory, static), losses)
+
+
+def as_scalar(name: str, value: Any) -> Float[Array, ""]:
+    """What a loss or a score returned, if it is a real scalar.
+
+    Raises `ValueError` otherwise.
+    """
+    if isinstance(value, tuple):
+        raise ValueError(
+            f"The {name} returned {len(value)} values; a scalar is needed. If the others are "
+            f"figures beside it (`has_aux`), compute them from the run afterwards, and return the "
+            f"first alone."
+        )
+    if jnp.shape(value) != ():
+        raise ValueError(f"The {name} has shape {jnp.shape(value)}; a scalar is needed.")
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"The {name} has dtype {value.dtype}; a float is needed: .astype(float).")
+    return value
+
+
+def _check_function_of_step(batches, start):
+    """Raises `ValueError` if two calls for the same step differ: what an iterator gives is frozen
+    while JAX traces, and every step would see the same batch."""
+
+    def traced():
+        program = jax.make_jaxpr(lambda t: eqx.filter(batches(t), eqx.is_array))(start)
+        return re.sub("0x[0-9a-f]+", "", str(program.jaxpr)), program.consts
+
+    (first, constants), (second, others) = traced(), traced()
+    if first != second or any(map(_is_other, constants, others)):
+        raise ValueError(
+            "Training(batches=…) gave another batch when it was called again for the same step, as "
+            "an iterator or a random generator does. It must be a function of the step, t -> "
+            "batch: hg.minibatches(data, size=…, key=…), or data indexed by t."
+        )
+
+
+def _is_other(a, b):
+    if a is b or isinstance(a, Tracer) or isinstance(b, Tracer):
+        return False
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return True
+    with jax.ensure_compile_time_eval():
+        return not bool(jnp.all(jnp.asarray(a) == jnp.asarray(b)))
 
 
 def as_adjoint(adjoint: Adjoint | None) -> Adjoint:
@@ -218,6 +272,9 @@ def as_adjoint(adjoint: Adjoint | None) -> Adjoint:
     return adjoint
 
 
-def _check_steps(steps):
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps={steps!r}: a whole number, at least 1, is needed.")
+def _as_start(start, steps):
+    if not eqx.is_array(start) and not 0 <= start <= LAST - steps:
+        raise ValueError(
+            f"start={start!r} with {steps} steps: steps are counted in 32 bits, from 0 to {LAST}."
+        )
+    return jnp.asarray(start, jnp.int32)

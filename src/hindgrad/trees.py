@@ -1,7 +1,7 @@
 """Small tools for pytrees of parameters, hyperparameters and cotangents."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -23,6 +23,63 @@ def as_hyper(hyper: PyTree) -> PyTree:
         return leaf
 
     return jax.tree.map(convert, hyper)
+
+
+class Split(eqx.Module):
+    """Parameters in two parts, so that what is not trained is still known within `jax.jit`, which
+    makes JAX arrays of NumPy's."""
+
+    trained: PyTree
+    rest: PyTree
+
+
+def split_trained(params: PyTree) -> tuple[PyTree, PyTree]:
+    """What of parameters is trained, as arrays, and the rest, as `equinox.partition` gives them.
+
+    Trained are the inexact JAX arrays, and in plain containers (dictionaries, lists, tuples) also
+    NumPy arrays and Python floats, as `jax.grad` takes them. Within a module they are settings:
+    a slope, a dropout rate, a table.
+    """
+    if isinstance(params, Split):
+        return params.trained, params.rest
+
+    def trained(x):
+        if isinstance(x, (dict, list, tuple, Mapping)):
+            return jax.tree.map(trained, x, is_leaf=lambda y: y is not x)
+        return jax.tree.map(_is_inexact_jax, x) if _is_node(x) else _is_float(x)
+
+    trained, rest = eqx.partition(params, trained(params))
+    return as_hyper(trained), rest
+
+
+def _is_inexact_jax(x):
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _is_node(x):
+    return x is not None and not jax.tree_util.all_leaves([x])
+
+
+def _is_float(x):
+    if isinstance(x, (float, complex)):
+        return True
+    is_array = isinstance(x, (jax.Array, np.ndarray, np.generic))
+    return is_array and jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def unperturbed(tree: PyTree) -> PyTree:
+    """The same, with integers, booleans and keys that derivatives do not see: what comes out of a
+    function with a derivative of its own counts as changed by it, floats or not."""
+
+    def cut(x):
+        if not eqx.is_array(x) or jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            data = cut(jax.random.key_data(x))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+        return jax.lax.bitwise_or(x, jnp.zeros_like(x))  # whose derivative is zero, symbolically
+
+    return jax.tree.map(cut, tree)
 
 
 def zeros_where_none(like: PyTree, cotangent: PyTree) -> PyTree:
@@ -79,9 +136,11 @@ class Closed(eqx.Module):
     function: Callable
 
     def __call__(self, *args):
-        # A constant result comes back from the jaxpr as a literal, which is not a JAX array.
-        is_literal = lambda x: hasattr(x, "dtype") and not eqx.is_array(x)
-        return jax.tree.map(lambda x: jnp.asarray(x) if is_literal(x) else x, self.function(*args))
+        # A constant result comes back from the jaxpr as a literal, which is not a JAX array;
+        # without jit, loops carry NumPy arrays.
+        is_other = lambda x: hasattr(x, "dtype") and not eqx.is_array(x)
+        as_jax = lambda tree: jax.tree.map(lambda x: jnp.asarray(x) if is_other(x) else x, tree)
+        return as_jax(self.function(*as_jax(args)))
 
 
 def close(function: Callable, *args: Any) -> Closed:

@@ -1,4 +1,5 @@
 # `make demo` tunes a network on real data; `make test` runs the tests. Both set everything up first.
+# `make PYTHON=python3.13 VENV=.venv-3.13 …` does the same in an environment of another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +9,30 @@ ifneq ($(wildcard $(DATA)),)
 export HINDGRAD_DATA ?= $(DATA)
 endif
 
-.PHONY: demo test test-slow lint docs benchmark lock clean
+.PHONY: demo test test-slow test-optimised test-lowest fuzz lint docs benchmark lock clean
 
 demo: $(READY)
 	$(BIN)/hindgrad tune digits --out demo --overwrite
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What must come out the same to the bit, as users compile it: all other tests do without the
+# compiler's optimisations.
+test-optimised: $(READY)
+	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/exact \
+		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py \
+		tests/test_numerics.py tests/test_docs.py
+
+# With the oldest versions that pyproject.toml allows.
+test-lowest: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e . --group dev
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile tests/adjoints tests/optimizers tests/tuning
+
+CASES ?= 20000
+fuzz: $(READY)
+	HINDGRAD_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -n 2 tests/fuzz
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -43,4 +61,4 @@ $(READY): pyproject.toml requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo site dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* demo site dist .pytest_cache .ruff_cache

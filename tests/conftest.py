@@ -1,12 +1,19 @@
 """Settings for all tests: one fixed, printed seed; strict dtypes."""
 
 import os
+from importlib.metadata import version
 
-# Compiling is most of what the tests do: half the time without the backend's optimisations.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+# Compiling is most of what the tests do: half the time without the backend's optimisations. What
+# claims to be exact is tested as users compile it, too: `make test-optimised`.
+QUICK = "--xla_backend_optimization_level=0 "
+if version("jax").startswith("0.10."):  # a third of the time; newer ones do not know the first
+    QUICK += "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+OPTIMISED = os.environ.get("HINDGRAD_TEST_OPTIMISED") == "1"
+if not OPTIMISED:
+    os.environ["XLA_FLAGS"] = QUICK + os.environ.get("XLA_FLAGS", "")
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 SEED = int(os.environ.get("HINDGRAD_TEST_SEED", "0"))
 
@@ -14,7 +21,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_report_header():
-    return f"seed: {SEED} (HINDGRAD_TEST_SEED)"
+    level = "the compiler's default" if OPTIMISED else "none"
+    return f"seed: {SEED} (HINDGRAD_TEST_SEED); optimisation: {level}"
 
 
 @pytest.fixture(scope="module", autouse=True)

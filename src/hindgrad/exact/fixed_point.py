@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Float64
 
+from hindgrad import numerics
 from hindgrad.exact.decay import QUANTUM
 
 LARGEST = 2.0**52
@@ -127,7 +128,14 @@ def stuck_at(fixed: Fixed) -> tuple[Float64[Array, ""], Array]:
 def _unit(fixed):
     if fixed.drift is None:
         return 2.0**-fixed.bits
-    return jnp.exp2(-fixed.drift * QUANTUM) * 2.0 ** (1 - fixed.bits)
+    return _power(-fixed.drift) * 2.0 ** (1 - fixed.bits)
+
+
+def _power(drift):
+    """2 to the drift: of arrays computed once, since in a loop that is merged with others a
+    compiler may take another approximation."""
+    power = jnp.exp2(drift * QUANTUM)
+    return numerics.settled(power)[0] if power.ndim else power
 
 
 def _digits(delta, like):
@@ -135,7 +143,7 @@ def _digits(delta, like):
     if like.drift is None:
         rest = delta * 2.0**like.bits
     else:
-        rest = delta * (jnp.exp2(like.drift * QUANTUM) * 2.0 ** (like.bits - 1))
+        rest = delta * (_power(like.drift) * 2.0 ** (like.bits - 1))
     # Clamped so that no compiler fuses the product with the differences below, which would keep
     # bits of it that the product alone rounds off.
     rest = jnp.clip(rest, -4 * LARGEST, 4 * LARGEST)

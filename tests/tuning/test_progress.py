@@ -55,3 +55,4 @@ def test_without_standard_error(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     with Bar(3, "tuning", shown=True) as bar:
         bar.show(3, "value 1")
+    assert sys.stderr is None  # and nothing was raised

@@ -21,7 +21,7 @@ test: $(READY)
 # compiler's optimisations.
 test-optimised: $(READY)
 	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/exact \
-		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py \
+		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
 		tests/test_numerics.py tests/test_docs.py
 
 # With the oldest versions that pyproject.toml allows.

@@ -1,5 +1,6 @@
 """Precision: exact arithmetic in float64, the user's functions in the user's own setting."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,8 +48,10 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     A compiler may fuse a product into the sum that it enters, which keeps bits that the product
     alone rounds off, and it does so in one program and not in another. Here every operand of a
     real floating-point sum is first passed through a selection that no compiler can see through,
-    and so is every operand of a quotient (by a root, it may become a product with its inverse, or
-    not, if the root is used elsewhere too), and roots and powers that enter a product.
+    and so are roots and powers that enter a product. Quotients are products with the inverse,
+    which a compiler may make of them, or not, with what else it knows of the divisor. (Beyond
+    8e37 the inverse of a float32 is 0.) Sums over axes are taken in order: a compiler may add
+    several partial sums side by side, and how many depends on what is fused into the sum.
     Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
@@ -57,7 +60,7 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(struct), results)
 
 
-MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum", "div"}
+MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum"}
 """The primitives whose operands are kept apart from what computes them."""
 POWERS = {"sqrt", "rsqrt", "cbrt", "exp", "exp2", "pow", "integer_pow"}
 """The primitives whose results are kept apart from the products that they enter."""
@@ -85,7 +88,7 @@ def _separated(jaxpr: Any, given: set[Any]) -> Any:
         else:
             parameters = {key: _separated_within(x) for key, x in equation.params.items()}
             equation = equation.replace(params=parameters)
-        equations.append(equation)
+        equations.append(_replaced(equation))
     return jaxpr.replace(eqns=equations)
 
 
@@ -108,9 +111,28 @@ def _is_computed_float(v, given):
 
 def _keeping_apart(v):
     """The equation `new variable = v`, kept apart."""
-    struct = jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
-    (equation,) = jax.make_jaxpr(_jitted_apart)(struct).eqns
-    return equation.replace(invars=[v], outvars=[jex.gensym()(v.aval)])
+    return _applied(_jitted_apart, v).replace(outvars=[jex.gensym()(v.aval)])
+
+
+def _replaced(equation):
+    """The equation, or the function that does the same with the same rounding everywhere."""
+    if equation.primitive.name == "div":
+        jitted = _jitted_quotient
+    elif equation.primitive.name == "reduce_sum":
+        jitted = functools.partial(_jitted_sum, axes=equation.params["axes"])
+    else:
+        return equation
+    (v,) = equation.outvars
+    if not jnp.issubdtype(v.aval.dtype, jnp.floating):
+        return equation
+    return _applied(jitted, *equation.invars).replace(outvars=[v])
+
+
+def _applied(jitted, *variables):
+    """The one equation that applies a jitted function to variables."""
+    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+    (equation,) = jax.make_jaxpr(jitted)(*structs).eqns
+    return equation.replace(invars=list(variables))
 
 
 @jax.custom_jvp
@@ -124,4 +146,22 @@ def _apart_jvp(primals, tangents):
     return apart(*primals), tangents[0]
 
 
+def _quotient(x, y):
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide(x) * apart(1 / apart(wide(y)))).astype(x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sum_in_order(x: Any, axes: tuple[int, ...]) -> Any:
+    # What a reduction computes at each element may be reassociated, unless it is a selection.
+    return jax.lax.reduce(x, x.dtype.type(0), lambda total, x: apart.fun(total + x), axes)
+
+
+@_sum_in_order.defjvp
+def _sum_in_order_jvp(axes, primals, tangents):
+    return _sum_in_order(*primals, axes), jnp.sum(tangents[0], axes)
+
+
 _jitted_apart = jax.jit(apart)
+_jitted_quotient = jax.jit(_quotient)
+_jitted_sum = jax.jit(_sum_in_order, static_argnames="axes")

@@ -9,7 +9,6 @@ import pytest
 
 import hindgrad as hg
 import problems
-from conftest import OPTIMISED
 from hindgrad.adjoints.reversible import run
 
 REVERSIBLE = hg.Reversible()
@@ -56,8 +55,6 @@ def value_and_gradients(optimizer, adjoint, params, hyper, steps=problems.STEPS)
 @pytest.mark.parametrize("case", CASES)
 def test_float64(x64, key, case):
     """Rates, decays, weight decays, initial weights, the loss's hyperparameters, outputs."""
-    if case == "adam, coupled" and OPTIMISED and jax.__version_info__ < (0, 11):
-        pytest.xfail("not mended: JAX 0.10 rounds a step otherwise on the way back; it is refused")
     optimizer, adjoint = CASES[case]
     params = problems.init(key)
     hyper = problems.hyper(params)

@@ -12,7 +12,7 @@ import hindgrad as hg
 from hindgrad.objective import init_key
 from tests.fuzz import reference
 from tests.fuzz.operations import At, D
-from tests.fuzz.rules import EVERY, ROUNDING, UNTRUE
+from tests.fuzz.rules import EVERY, REVERSE_ONLY, ROUNDING, UNTRUE
 
 ROWS = 6
 """Rows of the data."""
@@ -110,6 +110,11 @@ class Case:
     @property
     def x64(self):
         return self.precision in ("double", "mixed")
+
+    @property
+    def has_only_reverse_rules(self):
+        """Whether an operation has a rule for the reverse mode only."""
+        return any(name in REVERSE_ONLY for name, _ in self.operations)
 
     @property
     def coarse(self):

@@ -4,6 +4,7 @@ import re
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +56,11 @@ REFUSALS = [
         lambda case, check: _backwards(case, check) and check.way == "second",
         ValueError,
         r"Reversible\(\) gives first derivatives only",
+    ),
+    Refusal(  # JAX has no forward mode for it, where only hyperparameters enter it
+        lambda case, check: isinstance(check.adjoint, hg.Forward) and case.has_only_reverse_rules,
+        ValueError,
+        r"Forward differentiates the run forwards",
     ),
     Refusal(  # the window does not reach back to the start
         lambda case, check: check.window is not None and case.start_is_differentiated,
@@ -153,7 +159,7 @@ class Judge:
 
     def _rounds_otherwise(self, check):
         """Whether the compiler may compute a step with other bits on the way back. It is told, and
-        refused; no number is wrong. (About one case in thirty, without optimisations.)"""
+        refused; no number is wrong."""
         return _backwards(self.case, check)
 
     def _rounding(self, check, wanted):
@@ -184,9 +190,14 @@ class Judge:
         along = self.case.hyper(self.along, wide=False)
         if check.way == "tangent":
             return jax.jit(lambda h: jax.jvp(function, (h,), (along,)))(here)
+        return jax.jit(lambda h: self._along(jax.grad(function), h, along))(here)
+
+    def _along(self, gradient, hyper, along):
+        """The derivative of the gradient along a direction, forwards or in reverse. (Where rules
+        are not derivatives, these differ: the second derivative is not symmetric.)"""
         if self.case.seed % 2:
-            return jax.jit(lambda h: jax.jvp(jax.grad(function), (h,), (along,))[1])(here)
-        return jax.jit(jax.grad(lambda h: _dot(jax.grad(function)(h), along)))(here)
+            return jax.jvp(gradient, (hyper,), (along,))[1]
+        return jax.grad(lambda h: _dot(gradient(h), along))(hyper)
 
     def _given(self, lane):
         return self.case.hyper(self.lanes[lane], wide=False)
@@ -220,11 +231,11 @@ class Judge:
     def _second(self, window):
         """The second derivative along the direction, without differences."""
         with jax.enable_x64(True):
-            gradient = jax.grad(lambda h: reference.score(self.case, h, wide=True, window=window))
+            score = partial(reference.score, self.case, wide=True, window=window, unrolled=True)
+            gradient = jax.grad(score)
             at, along = (jax.tree.map(jnp.asarray, x) for x in (self.lanes[0], self.along))
-            return jax.tree.map(
-                np.asarray, jax.jit(lambda h: jax.jvp(gradient, (h,), (along,))[1])(at)
-            )
+            second = jax.jit(lambda h: self._along(gradient, h, along))(at)
+            return jax.tree.map(np.asarray, second)
 
 
 def _dot(a, b, vdot=jnp.vdot):

@@ -7,11 +7,12 @@ import optax
 from jax import lax
 
 
-def score(case, hyper, *, wide, window=None):
+def score(case, hyper, *, wide, window=None, unrolled=False):
     """What the library's run of the case should give, as a function of `hyper`.
 
     With `wide` all numbers are float64; else they have the case's own dtypes. What acts before
-    the last `window` steps counts as constant.
+    the last `window` steps counts as constant. `unrolled` is without `lax.scan`, which loses
+    rules that are not derivatives from second derivatives.
     """
     hyper = case.complete(hyper)
     parts = Parts(case.start(hyper, wide), case.trained)
@@ -24,7 +25,14 @@ def score(case, hyper, *, wide, window=None):
             return step(lambda w: loss(parts.whole(w), hyper, batch), state, hyper, t)
 
         xs = jnp.arange(case.steps, dtype=jnp.int32), case.stacked_batches(wide)
-        return lax.scan(body, state, jax.tree.map(lambda x: x[part], xs))
+        xs = jax.tree.map(lambda x: x[part], xs)
+        if not unrolled:
+            return lax.scan(body, state, xs)
+        losses = []
+        for k in range(len(xs[0])):
+            state, value = body(state, jax.tree.map(lambda x, k=k: x[k], xs))
+            losses.append(value)
+        return state, jnp.stack(losses)
 
     state, losses = (parts.values, step.init(parts.values, hyper)), []
     head = 0 if window is None else max(0, case.steps - window)

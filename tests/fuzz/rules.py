@@ -120,5 +120,7 @@ def gradient_reversal(z, p, at):
     return _reversed(z * p(D)[None], 0.5 + p() ** 2) + z * p(D)[None] * 2
 
 
+REVERSE_ONLY = {"custom vjp", "clipped backward", "gradient reversal"}
+"""Operations with a `custom_vjp`."""
 EVERY = OPERATIONS | TRUE | UNTRUE | COARSE
 """All operations."""

@@ -32,7 +32,7 @@ def test_trainings(first):
                 wrong.append(f"python -m tests.fuzz.trainings {seed}: {check}: {text}")
     jax.clear_caches()
     assert not wrong, "\n".join(wrong)
-    assert away <= 3, f"{away} runs of {BLOCK} cases did not come home"
+    assert away <= 1, f"{away} runs of {BLOCK} cases did not come home"
 
 
 def test_what_is_drawn():

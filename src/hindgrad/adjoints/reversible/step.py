@@ -93,7 +93,8 @@ class Step:
     def _shift(self, move, position, grads, shift):
         state = position.state
         (view,) = numerics.isolate(self._view(state))
-        (delta,) = numerics.isolate(move.delta(view, _widened(grads)))
+        delta = numerics.reproducible(move.delta, view, _widened(grads))
+        (delta,) = numerics.isolate(delta)
         new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
         return position._replace(state=put(move.where, state, new))
 

@@ -27,7 +27,7 @@ test-optimised: $(READY)
 # With the oldest versions that pyproject.toml allows.
 test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e . --group dev
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e ".[cli]" --group dev
 	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile tests/adjoints tests/optimizers tests/tuning
 
 CASES ?= 20000
@@ -49,7 +49,7 @@ benchmark: $(READY)
 	$(BIN)/python -m benchmarks
 
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra cli --group dev --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
 
 # The environment is rebuilt when what it is made from changes.

@@ -30,11 +30,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from hindgrad import datasets
-from hindgrad.tools import clean
-from hindgrad.tools.clean_settings import Clean
-from hindgrad.tools.problem import predict
-from hindgrad.tools.suspicion import DIVISIONS, Learner, Start, cleaning, opinion
+from hindgrad.apps import datasets
+from hindgrad.apps.clean import command as clean
+from hindgrad.apps.clean.settings import Clean
+from hindgrad.apps.clean.suspicion import DIVISIONS, Learner, Start, cleaning, opinion
+from hindgrad.apps.problem import predict
 
 CLASSES = 10
 LEARNER_STEPS, HIDDEN = 200, 64

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 import hindgrad as hg
 from benchmarks.timing import medians
-from hindgrad.experiments import hyper_cleaning
+from experiments.franceschi2017 import hyper_cleaning
 
 
 def measure(steps: int, repeats: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""One outer step of `hindgrad reproduce schedules` against plain training of the same run:
+"""One outer step of `python -m experiments schedules` against plain training of the same run:
 `python -m benchmarks.outer_step`.
 
 Training on MNIST for 100 steps (44,860 parameters, batch 200), the loss of all 10,000 training
@@ -18,9 +18,10 @@ from rich.table import Table
 
 import hindgrad as hg
 from benchmarks.timing import medians
-from hindgrad.experiments import mnist, schedules
-from hindgrad.experiments.schedules_adam import authors_adam
-from hindgrad.experiments.schedules_problem import Problem, initialiser
+from experiments import mnist
+from experiments.maclaurin2015 import schedules
+from experiments.maclaurin2015.schedules_adam import authors_adam
+from experiments.maclaurin2015.schedules_problem import Problem, initialiser
 
 AUTHORS = 11.5
 

@@ -19,11 +19,11 @@ from rich.table import Table
 from scipy.stats import t as student
 
 import hindgrad as hg
-from hindgrad.tools import table
-from hindgrad.tools.parts import Parts, Together, apart, together
-from hindgrad.tools.problem import Form, Hyper, Metrics, Network, Problem, draw_problem
-from hindgrad.tools.trials import mean_valid_loss, trials
-from hindgrad.tools.tune import DRAWS, JUDGES
+from hindgrad.apps import table
+from hindgrad.apps.problem import Form, Hyper, Metrics, Network, Problem, draw_problem
+from hindgrad.apps.tune.command import DRAWS, JUDGES
+from hindgrad.apps.tune.parts import Parts, Together, apart, together
+from hindgrad.apps.tune.trials import mean_valid_loss, trials
 
 NOW = "windows-10"
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hindgrad as hg
-from hindgrad.report.figures import INK, PALETTE, head, log_y, new_figure, save, tidy
+from hindgrad.apps.report.figures import INK, PALETTE, head, log_y, new_figure, save, tidy
 
 STEPS = 1000
 NUMBERS = jnp.log(jnp.array([0.02, 0.3, 0.1, 0.08, 0.005]))

@@ -10,7 +10,7 @@ from types import FrameType
 def main() -> None:
     """Loads the command line and runs it."""
     signal.signal(signal.SIGINT, _leave)
-    from hindgrad.cli import main as run
+    from hindgrad.apps.cli import main as run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run())

@@ -52,7 +52,6 @@ from hindgrad.optimizers import Optimizer as Optimizer
 from hindgrad.optimizers import PositionFirst as PositionFirst
 from hindgrad.optimizers import Scale as Scale
 from hindgrad.optimizers import from_optax as from_optax
-from hindgrad.report.online import plot_online as plot_online
 from hindgrad.training import Run as Run
 from hindgrad.training import Training as Training
 from hindgrad.training import unroll as unroll

@@ -10,11 +10,11 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import hindgrad as hg
-from hindgrad.experiments import chaos as module
-from hindgrad.experiments import chaos_report as report
-from hindgrad.experiments import reproduce
-from hindgrad.experiments.chaos_report import EVOLUTION, EXACT, PERSISTENT
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.maclaurin2015 import chaos as module
+from experiments.maclaurin2015 import chaos_report as report
+from experiments.maclaurin2015.chaos_report import EVOLUTION, EXACT, PERSISTENT
+from experiments.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

@@ -11,10 +11,10 @@ from matplotlib.image import imread
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from hindgrad.experiments import hyper_cleaning as module
-from hindgrad.experiments import reproduce
-from hindgrad.tools.progress import Line
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.franceschi2017 import hyper_cleaning as module
+from experiments.settings import Reproduce
+from hindgrad.apps.progress import Line
 from hindgrad.tuning.snapshots import Snapshots
 
 EXPERIMENT = module.EXPERIMENT

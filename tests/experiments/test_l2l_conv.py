@@ -9,11 +9,11 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from hindgrad.experiments import l2l_conv as module
-from hindgrad.experiments import l2l_conv_report as report
-from hindgrad.experiments import reproduce
+from experiments import reproduce
+from experiments.andrychowicz2016 import l2l_conv as module
+from experiments.andrychowicz2016 import l2l_conv_report as report
+from experiments.settings import Reproduce
 from hindgrad.learned.curves import drawn_problems
-from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

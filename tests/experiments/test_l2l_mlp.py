@@ -7,12 +7,12 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from experiments import reproduce
+from experiments.andrychowicz2016 import l2l_mlp as module
+from experiments.andrychowicz2016 import l2l_mlp_report as report
+from experiments.andrychowicz2016.l2l_mlp_baselines import described, restored
+from experiments.settings import Reproduce
 from hindgrad import learned
-from hindgrad.experiments import l2l_mlp as module
-from hindgrad.experiments import l2l_mlp_report as report
-from hindgrad.experiments import reproduce
-from hindgrad.experiments.l2l_mlp_baselines import described, restored
-from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

@@ -8,11 +8,12 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from hindgrad.experiments import l2l_quadratic as module
-from hindgrad.experiments import l2l_quadratic_report as report
-from hindgrad.experiments import reproduce
-from hindgrad.learned import Quadratics, optax_curves, recipes
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.andrychowicz2016 import l2l_quadratic as module
+from experiments.andrychowicz2016 import l2l_quadratic_report as report
+from experiments.settings import Reproduce
+from hindgrad.apps.optimizers import recipes
+from hindgrad.learned import Quadratics, optax_curves
 from tests.learned.rate import Rate
 
 EXPERIMENT = module.EXPERIMENT

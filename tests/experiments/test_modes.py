@@ -10,10 +10,10 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import hindgrad as hg
-from hindgrad.experiments import modes as module
-from hindgrad.experiments import modes_report as report
-from hindgrad.experiments import reproduce
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.franceschi2017 import modes as module
+from experiments.franceschi2017 import modes_report as report
+from experiments.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

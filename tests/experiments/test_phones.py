@@ -13,11 +13,11 @@ from scipy.fft import idct
 from sklearn.datasets import load_digits
 
 import hindgrad as hg
-from hindgrad import datasets
-from hindgrad.experiments import phones as module
-from hindgrad.experiments import reproduce
-from hindgrad.experiments.phones_report import ARMS, FIXED, START, STILL, ZEROS
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.franceschi2017 import phones as module
+from experiments.franceschi2017.phones_report import ARMS, FIXED, START, STILL, ZEROS
+from experiments.settings import Reproduce
+from hindgrad.apps import datasets
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

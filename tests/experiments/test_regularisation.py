@@ -11,12 +11,12 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import hindgrad as hg
-from hindgrad.experiments import regularisation as module
-from hindgrad.experiments import regularisation_report as report
-from hindgrad.experiments import reproduce
-from hindgrad.experiments.mnist import nll, split
+from experiments import reproduce
+from experiments.maclaurin2015 import regularisation as module
+from experiments.maclaurin2015 import regularisation_report as report
+from experiments.mnist import nll, split
+from experiments.settings import Reproduce
 from hindgrad.objective import init_key
-from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

@@ -1,4 +1,4 @@
-"""`hindgrad reproduce` with an experiment of a few numbers: folders, resuming, refusals."""
+"""`python -m experiments` with an experiment of a few numbers: folders, resuming, refusals."""
 
 import json
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from hindgrad.cli import main
-from hindgrad.experiments import base, reproduce
-from hindgrad.tools.settings import ArgumentError, Reproduce
+from experiments import base, reproduce
+from experiments.settings import Reproduce
+from hindgrad.apps.cli import main
+from hindgrad.apps.settings import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(squares, tmp_path, capsy
     assert call(tmp_path / "whole") == 0
     first = squares(interrupt_at=1)
     assert call(tmp_path / "out") == 130
-    assert "hindgrad reproduce hyper-cleaning" in capsys.readouterr().err
+    assert "python -m experiments hyper-cleaning" in capsys.readouterr().err
     assert set(names(tmp_path / "out")) == {".work"}
     assert first.computed == [0]
     assert call(tmp_path / "out") == 2

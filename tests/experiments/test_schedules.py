@@ -10,15 +10,15 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from hindgrad import datasets
-from hindgrad.experiments import mnist, reproduce
-from hindgrad.experiments import schedules as module
-from hindgrad.experiments import schedules_report as report
-from hindgrad.experiments.schedules_adam import authors_adam
-from hindgrad.experiments.schedules_problem import initialiser, natural
-from hindgrad.experiments.schedules_search import RANGES, search
+from experiments import mnist, reproduce
+from experiments.maclaurin2015 import schedules as module
+from experiments.maclaurin2015 import schedules_report as report
+from experiments.maclaurin2015.schedules_adam import authors_adam
+from experiments.maclaurin2015.schedules_problem import initialiser, natural
+from experiments.maclaurin2015.schedules_search import RANGES, search
+from experiments.settings import Reproduce
+from hindgrad.apps import datasets
 from hindgrad.objective import init_key
-from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

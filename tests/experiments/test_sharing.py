@@ -10,12 +10,12 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import hindgrad as hg
-from hindgrad import datasets
-from hindgrad.experiments import reproduce
-from hindgrad.experiments import sharing as module
-from hindgrad.experiments import sharing_report as report
+from experiments import reproduce
+from experiments.maclaurin2015 import sharing as module
+from experiments.maclaurin2015 import sharing_report as report
+from experiments.settings import Reproduce
+from hindgrad.apps import datasets
 from hindgrad.objective import init_key
-from hindgrad.tools.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad.experiments import task_interactions as experiment
-from hindgrad.experiments import task_interactions_report as report
-from hindgrad.experiments.features import Whitening, learn_filters
-from hindgrad.experiments.task_interactions import (
+from experiments.franceschi2017 import task_interactions as experiment
+from experiments.franceschi2017 import task_interactions_report as report
+from experiments.franceschi2017.features import Whitening, learn_filters
+from experiments.franceschi2017.task_interactions import (
     EXPERIMENT,
     Learned,
     Loss,
@@ -21,8 +21,8 @@ from hindgrad.experiments.task_interactions import (
     objective,
     split,
 )
-from hindgrad.experiments.tasks import Tasks
-from hindgrad.tools.progress import Line
+from experiments.franceschi2017.tasks import Tasks
+from hindgrad.apps.progress import Line
 
 KEY = jax.random.key(0)
 

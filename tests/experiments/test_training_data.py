@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import hindgrad as hg
-from hindgrad.experiments import reproduce
-from hindgrad.experiments import training_data as module
-from hindgrad.experiments import training_data_report as report
-from hindgrad.experiments.mnist import Images, split
-from hindgrad.tools.settings import Reproduce
+from experiments import reproduce
+from experiments.maclaurin2015 import training_data as module
+from experiments.maclaurin2015 import training_data_report as report
+from experiments.mnist import Images, split
+from experiments.settings import Reproduce
 
 EXPERIMENT = module.EXPERIMENT
 SMALL = EXPERIMENT.small

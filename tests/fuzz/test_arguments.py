@@ -17,11 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 from conftest import SEED
-from hindgrad.cli import main
-from hindgrad.tools import clean, compare_optimizers, distill, learn_optimizer, tune
-from hindgrad.tools.hyperfile import every_step
-from hindgrad.tools.problem import draw_problem
-from hindgrad.tools.suspicion import cleaning
+from hindgrad.apps.clean import command as clean
+from hindgrad.apps.clean.suspicion import cleaning
+from hindgrad.apps.cli import main
+from hindgrad.apps.distill import command as distill
+from hindgrad.apps.optimizers import compare as compare_optimizers
+from hindgrad.apps.optimizers import learn as learn_optimizer
+from hindgrad.apps.problem import draw_problem
+from hindgrad.apps.tune import command as tune
+from hindgrad.apps.tune.hyperfile import every_step
 
 CASES = int(os.environ.get("HINDGRAD_FUZZ_CASES", "100"))
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 from conftest import SEED
-from hindgrad.tools.distill import divide
-from hindgrad.tools.problem import CLIP, Network, draw_problem
-from hindgrad.tools.table import FEW, DataError, read
+from hindgrad.apps.distill.command import divide
+from hindgrad.apps.problem import CLIP, Network, draw_problem
+from hindgrad.apps.table import FEW, DataError, read
 
 CASES = int(os.environ.get("HINDGRAD_FUZZ_CASES", "100"))
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad import datasets
-from hindgrad.learned import MLPs, classifiers, examples, problems
+from hindgrad.apps import datasets
+from hindgrad.apps.images import examples
+from hindgrad.learned import MLPs, classifiers, problems
 
 
 @pytest.fixture(scope="module")

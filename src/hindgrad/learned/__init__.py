@@ -10,7 +10,6 @@ from hindgrad.learned.baselines import Tuned as Tuned
 from hindgrad.learned.baselines import tune_rate as tune_rate
 from hindgrad.learned.classifiers import Examples as Examples
 from hindgrad.learned.classifiers import MLPs as MLPs
-from hindgrad.learned.classifiers import examples as examples
 from hindgrad.learned.classifiers import inverse_root as inverse_root
 from hindgrad.learned.classifiers import small_normal as small_normal
 from hindgrad.learned.convnets import ConvNets as ConvNets

@@ -6,11 +6,8 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-
-from hindgrad import datasets
 
 
 class Examples(eqx.Module):
@@ -19,18 +16,6 @@ class Examples(eqx.Module):
     x: Float[Array, "rows inputs"]
     y: Int[Array, " rows"]
     classes: int = eqx.field(static=True)
-
-
-def examples(name: str) -> Examples:
-    """The official training rows of a built-in data set ("digits", "mnist", …), divided by the
-    largest number in them.
-
-    Raises `hindgrad.datasets.DataError` if it is not to be had.
-    """
-    data = datasets.load(name)
-    x, y = data.x[data.train], data.y[data.train]
-    x = jnp.asarray(x / np.float32(data.x.max()), jnp.float32)
-    return Examples(x, jnp.asarray(y, jnp.int32), len(data.classes))
 
 
 def inverse_root(key: PRNGKeyArray, shape: tuple[int, int]) -> Float[Array, "inputs outputs"]:
@@ -49,7 +34,7 @@ class MLPs(eqx.Module):
     weights (Andrychowicz et al. 2016, section 3.2). The step's key draws the minibatch, with
     replacement.
 
-        MLPs(examples("mnist"), hidden=(20,), activation=jax.nn.sigmoid)
+        MLPs(Examples(x, y, classes=10), hidden=(20,), activation=jax.nn.sigmoid)
 
     **Arguments:**
 

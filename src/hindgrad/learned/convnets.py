@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from hindgrad import datasets
-
 SMALLEST_VARIANCE = 1e-5
 
 
@@ -20,30 +18,6 @@ class Images(eqx.Module):
     y: Int[Array, " rows"]
     classes: int = eqx.field(static=True)
 
-    @staticmethod
-    def load(name: str, *, size: int | None = None) -> tuple["Images", "Images"]:
-        """Training and test images of a built-in data set ("cifar10", "mnist", "digits", …) in its
-        official split; of one without a split, every fifth image is for testing. Each color has
-        mean 0 and variance 1 over the training images.
-
-        **Arguments:**
-
-        - `name`: of the data.
-        - `size`: to so many pixels a side, by averaging; as they are unless given.
-
-        Raises `ValueError` if the data are no images, or `size` does not divide theirs;
-        `hindgrad.datasets.DataError` if they are not to be had.
-        """
-        data = datasets.load(name)
-        if data.image is None:
-            raise ValueError(f"Images.load({name!r}): these are no images. Name other data.")
-        train = np.arange(len(data.y)) % 5 > 0 if data.train.all() else data.train
-        x = _averaged(data.x.reshape(len(data.y), *data.image), size or data.image[0], name)
-        mean, spread = (f(x[train], (0, 2, 3), keepdims=True) for f in (np.mean, np.std))
-        x, y = jnp.asarray((x - mean) / spread), jnp.asarray(data.y, jnp.int32)
-        first, second = (Images(x[rows], y[rows], len(data.classes)) for rows in (train, ~train))
-        return first, second
-
     def draw(self, key: PRNGKeyArray, count: int) -> "Images":
         """So many of them, with replacement."""
         return self.take(jax.random.randint(key, (count,), 0, len(self.y)))
@@ -51,19 +25,6 @@ class Images(eqx.Module):
     def take(self, rows: Int[Array, " count"] | np.ndarray) -> "Images":
         """Those of these rows. The classes keep their numbers, also where some are left out."""
         return Images(self.x[rows], self.y[rows], self.classes)
-
-
-def _averaged(x, size, name):
-    """The images, colors in front, as means over squares of pixels."""
-    x = np.asarray(x[..., None] if x.ndim == 3 else x, np.float32).transpose(0, 3, 1, 2)
-    rows, colors, height, width = x.shape
-    if height != width or height % size:
-        raise ValueError(
-            f"Images.load({name!r}, size={size}): the images have {height} × {width} pixels; give "
-            "a size that divides them."
-        )
-    side = height // size
-    return x.reshape(rows, colors, size, side, size, side).mean(axis=(3, 5))
 
 
 class ConvNets(eqx.Module):

@@ -1,0 +1,1 @@
+"""Experiments from papers: `python -m experiments NAME`."""

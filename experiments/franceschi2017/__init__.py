@@ -1,0 +1,1 @@
+"""Franceschi, Donini, Frasconi & Pontil 2017: hypergradients forward and in reverse."""

@@ -1,0 +1,1 @@
+"""Maclaurin, Duvenaud & Adams 2015: hyperparameters by reversible learning."""

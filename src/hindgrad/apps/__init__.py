@@ -1,0 +1,1 @@
+"""The commands, for people with data and no interest in hypergradients."""

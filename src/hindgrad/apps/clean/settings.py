@@ -1,0 +1,104 @@
+"""What `hindgrad clean` is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from hindgrad.apps.settings import (
+    ArgumentError,
+    Flag,
+    check_counts,
+    check_one,
+    check_seed,
+    check_widths,
+    identity,
+)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Find the rows of a data set whose labels are wrong, and write the data set without them.
+
+    Learns a weight between 0 and 1 for every row, by hypergradient: a row is worth what it does
+    for networks that train on it, judged on rows that they did not train on.
+
+    Writes into --out: suspects.csv (every row, the most suspicious first), the cleaned data set,
+    a picture of what was found, for image data a sheet of the most suspicious images, and
+    everything in numbers.
+
+    Example: hindgrad clean flowers.csv --label species --out flowers
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
+    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("cleaned")
+    """Where the results go."""
+    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The label's column; found if it is called label, target, y or class."""
+    trusted: Annotated[str | None, tyro.conf.arg(metavar="FILE|FRACTION")] = None
+    """Labels known to be right: a file with the same columns; or, if you know that a random part
+    of the rows is right, its share (the rows are then drawn by --seed)."""
+    task: Literal["auto", "classification"] = "auto"
+    """auto takes text and few integers for classes; classification takes any label so."""
+    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
+    """Columns not to learn from; they stay in the cleaned data set."""
+    remove: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """The share of the rows that the cleaned data set leaves out; found unless given."""
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the hidden layers; 0 for softmax regression."""
+    steps: int = 200
+    """Training steps."""
+    steps_outer: int = 40
+    """Tuning steps of each repetition."""
+    repeats: int = 4
+    """How many times the weights are learned, each time anew; the answer is their mean."""
+    seed: int = 0
+    """It decides everything that is random."""
+    resume: Flag = False
+    """Go on with an interrupted run in --out."""
+    overwrite: Flag = False
+    """Replace the results of an earlier run in --out."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The widths of the hidden layers there are."""
+        return () if self.hidden == (0,) else self.hidden
+
+    @property
+    def fraction(self) -> float | None:
+        """The share of trusted rows, if --trusted is a number."""
+        try:
+            return float(self.trusted or "")
+        except ValueError:
+            return None
+
+    def check(self) -> None:
+        """Raises `ArgumentError` if an argument is out of its range."""
+        ranges = {
+            "steps": (self.steps, 10),
+            "steps-outer": (self.steps_outer, 2),
+            "repeats": (self.repeats, 1),
+        }
+        check_counts(ranges)
+        check_widths(self.layers)
+        check_seed(self.seed)
+        if self.remove is not None and not 0.0 <= self.remove < 1.0:
+            raise ArgumentError(
+                f"--remove is {self.remove:g}; a share of the rows is needed, from 0 to below 1."
+            )
+        if self.fraction is not None and not 0.0 < self.fraction < 1.0:
+            raise ArgumentError(
+                f"--trusted is {self.trusted}; a share between 0 and 1 or a file is needed."
+            )
+        if self.trusted is not None and self.fraction is None and not Path(self.trusted).is_file():
+            raise ArgumentError(
+                f"--trusted {self.trusted}: no such file; give a file with the columns of the "
+                "data, or a share between 0 and 1."
+            )
+        check_one(self.resume, self.overwrite)
+
+    def identity(self) -> dict:
+        """The arguments that decide the result, by the names of their options."""
+        return identity(self)

@@ -1,0 +1,1 @@
+"""`hindgrad learn-optimizer` and `hindgrad compare-optimizers`."""

@@ -1,0 +1,104 @@
+"""What the commands are asked to do."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tyro
+
+from hindgrad.apps.datasets import one_line
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class ArgumentError(Exception):
+    """An argument cannot be used; the message is one line that names it and says what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+GREATEST = 2**31 - 1
+"""Steps, rows and sizes are counted in 32 bits."""
+
+GREATEST_SEED = 2**32 - 1
+
+POSITIONS = 2**32
+"""Steps times the rows of a batch stay below this, as `minibatches` counts them."""
+
+
+def check_counts(ranges: Mapping[str, tuple[int | None, int]]) -> None:
+    """Raises `ArgumentError` if an option is below the least that is allowed, or beyond what can be
+    counted; None is not given."""
+    for name, (value, least) in ranges.items():
+        if value is not None and value < least:
+            raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
+        if value is not None and value > GREATEST:
+            raise ArgumentError(f"--{name} is {value}; it must be at most {GREATEST}.")
+
+
+def check_widths(hidden: tuple[int, ...]) -> None:
+    """Raises `ArgumentError` if a hidden layer's width is out of range."""
+    for width in hidden:
+        check_counts({"hidden": (width, 1)})
+
+
+def check_seed(seed: int, seeds: int | None = None) -> None:
+    """Raises `ArgumentError` if a seed, or the last of several, is out of range."""
+    if seed < 0:
+        raise ArgumentError(f"--seed is {seed}; it must be at least 0.")
+    last = seed + (seeds or 1) - 1
+    if last > GREATEST_SEED:
+        which = "" if last == seed else f", and the last of {seeds} seeds {last}"
+        raise ArgumentError(f"--seed is {seed}{which}; it must be at most {GREATEST_SEED}.")
+
+
+def check_positions(steps: int, batch: int) -> None:
+    """Raises `ArgumentError` if the rows of all steps are too many to be counted."""
+    if (steps + 1) * batch >= POSITIONS:
+        raise ArgumentError(
+            f"--steps {steps} times --batch {batch} is too much to be counted; lower one of them."
+        )
+
+
+def check_room(floats: int, options: str) -> None:
+    """Raises `ArgumentError` if so many floats have no room on this machine."""
+    if not hasattr(os, "sysconf"):
+        return
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * floats > room:
+        raise ArgumentError(
+            f"{options} would take {4 * floats / 2**30:,.0f} GiB and more, of the "
+            f"{room / 2**30:,.0f} that this machine has; lower one of them."
+        )
+
+
+def check_shares(test: float, valid: float, use: str) -> None:
+    """Raises `ArgumentError` if the shares of rows leave too few for `use`."""
+    for name, share in (("test", test), ("valid", valid)):
+        if not 0.0 < share < 1.0:
+            raise ArgumentError(f"--{name} is {share:g}; a share between 0 and 1 is needed.")
+    if test + valid > 0.9:
+        raise ArgumentError(
+            f"--test {test:g} and --valid {valid:g} leave less than a tenth of the rows to {use}; "
+            "lower them."
+        )
+
+
+def check_one(resume: bool, overwrite: bool) -> None:
+    """Raises `ArgumentError` if both are given."""
+    if resume and overwrite:
+        raise ArgumentError("--resume and --overwrite exclude each other; give one.")
+
+
+def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The arguments that decide the result, by the names of their options: those of the fields,
+    if `names` does not say otherwise."""
+    names = names or {}
+    values = {
+        names.get(field.name, field.name.replace("_", "-")): getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in ("out", "resume", "overwrite")
+    }
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

@@ -1,0 +1,338 @@
+"""`hindgrad tune`: whole tunings over several seeds, beside the searches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+
+from hindgrad.apps.console import say
+from hindgrad.apps.problem import (
+    KNOTS,
+    Form,
+    Hyper,
+    Metrics,
+    Network,
+    Problem,
+    draw_problem,
+    weights,
+)
+from hindgrad.apps.progress import Line
+from hindgrad.apps.settings import ArgumentError, check_room
+from hindgrad.apps.table import Table, read
+from hindgrad.apps.tune import outputs
+from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
+from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
+from hindgrad.apps.tune.search import Sampler, Space, search
+from hindgrad.apps.tune.settings import Tune
+from hindgrad.apps.tune.trials import (
+    Trial,
+    dump_hyper,
+    learning_curve,
+    load_hyper,
+    mean_valid_loss,
+    trials,
+)
+from hindgrad.apps.tuning import tune
+from hindgrad.apps.work import Work
+from hindgrad.files import write_arrays
+
+DRAWS = 5
+"""Fresh draws over which a choice is made."""
+
+JUDGES = 10
+"""Other fresh draws, over which every arm is judged in the end."""
+
+LOOKS = 3
+"""Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
+
+HYPERGRADIENT = 4
+"""What a hypergradient costs, in trainings: one forward; backward a gradient and its tangent."""
+
+WEIGHTS = "weights.safetensors"
+
+SIZES = "--hidden, --knots and --steps"
+"""What the room depends on."""
+
+SEARCHES: dict[str, tuple[Sampler, bool]] = {
+    "random, global": ("random", False),
+    "random, per layer": ("random", True),
+    "TPE, global": ("TPE", False),
+    "TPE, per layer": ("TPE", True),
+}
+
+
+def run(settings: Tune, console: Console) -> None:
+    """Runs the command: prints the table and where everything is."""
+    settings.check()
+    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+    work.check()
+    table = read(
+        settings.data,
+        label=settings.label,
+        task=settings.task,
+        drop=settings.drop,
+        rows=settings.rows,
+        seed=settings.seed,
+    )
+    network = _network(settings, table)
+    start = None if settings.start is None else read_hyper(settings.start, network)
+    call = settings.identity() | {"fingerprint": table.fingerprint()}
+    results = work.results(
+        call,
+        lambda: _results(settings, call, table, network, start, work),
+        lambda folder, results: outputs.write(folder, results, work.folder / WEIGHTS),
+        tell=lambda text: say(console, [text]),
+    )
+    outputs.show(results, settings.out, console)
+
+
+def _network(settings: Tune, table: Table) -> Network:
+    outputs_ = len(table.classes) if table.kind == "classification" else 1
+    sizes = (table.x.shape[1], *settings.hidden, outputs_)
+    form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
+    network = Network(sizes, table.kind, settings.steps, settings.batch, form)
+    layers = len(sizes) - 1
+    check_room(4 * weights(sizes) + (settings.steps + 8 * form.knots) * layers, SIZES)
+    # The numbers of rows in the parts are the same for every seed.
+    shares = {"test": settings.test, "valid": settings.valid}
+    rows = len(draw_problem(table, network, **shares, seed=settings.seed)[0].train_slots)
+    if settings.batch > rows:
+        raise ArgumentError(
+            f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
+        )
+    return network
+
+
+@dataclass
+class _Job:
+    """One whole tuning, and its rivals, on one seed."""
+
+    problem: Problem
+    begin: Hyper
+    steps_outer: int
+    key: jax.Array
+    work: Work
+    seed: int
+    progress: Line
+
+    def draws(self, purpose: str, count: int) -> list[jax.Array]:
+        """Keys that are kept apart by their purpose."""
+        number = ["tune", "choose", "judge", "look"].index(purpose)
+        return list(jax.random.split(jax.random.fold_in(self.key, number), count))
+
+    def kept(self, name: str, compute: Callable[[], Any], *, arrays: Path | None = None) -> Any:
+        return self.work.kept(f"seed-{self.seed}/{name}", compute, arrays=arrays)
+
+
+def _results(
+    settings: Tune,
+    call: dict,
+    table: Table,
+    network: Network,
+    start: Hyper | None,
+    work: Work,
+) -> dict[str, Any]:
+    """Everything that the outputs are made of."""
+    begin = network.defaults() if start is None else start
+    seeds = list(range(settings.seed, settings.seed + settings.seeds))
+    searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
+    runs = []
+    with Line(_total(settings, len(searches))) as line:
+        for seed in seeds:
+            problem, _ = draw_problem(
+                table, network, test=settings.test, valid=settings.valid, seed=seed
+            )
+            key = jax.random.key(seed)
+            job = _Job(problem, begin, settings.steps_outer, key, work, seed, line)
+            runs.append({"seed": seed, **_seed(job, searches, settings.start is not None)})
+        line.stage("learning curves")
+        best = outputs.best_seed(runs)
+        problem, standard = draw_problem(
+            table, network, test=settings.test, valid=settings.valid, seed=best
+        )
+        trained = work.folder / f"seed-{best}" / f"{outputs.answer(runs)}.safetensors"
+        outputs.save_weights(work.folder / WEIGHTS, trained, standard, table)
+        curves = _curves(problem, runs[seeds.index(best)], outputs.compared(runs), best)
+    return {
+        "call": call,
+        "data": {
+            "name": table.name,
+            "rows": len(table.y),
+            "features": len(table.features),
+            "kind": table.kind,
+            "classes": list(table.classes),
+            "label": table.label,
+        },
+        "sizes": list(network.sizes),
+        "schedule": dump_form(network.form),
+        "best_seed": best,
+        "curves": curves,
+        "runs": runs,
+    }
+
+
+def _seed(job: _Job, searches: Sequence[str], given: bool) -> dict[str, Any]:
+    """One seed's arms, each with its hyperparameters, its cost and how it did."""
+    arms, traces = {}, {}
+    arms["defaults"] = _judged(job, "defaults", job.problem.network.defaults(), 0)
+    if job.steps_outer == 0:
+        if given:
+            arms["given"] = _judged(job, "given", job.begin, 0)
+        return {"arms": arms, "traces": traces, "history": []}
+    tuned = job.kept("tuned", lambda: _tune(job))
+    job.progress.done(_tune_cost(job.steps_outer))
+    for name in searches:
+        found = job.kept(_file(name), lambda name=name: _search(job, name, tuned["trainings"]))
+        arms[name] = _judged(job, name, load_hyper(found["hyper"]), found["trainings"])
+        traces[name] = found["trace"]
+    arms["tuned"] = _judged(job, "tuned", load_hyper(tuned["hyper"]), tuned["trainings"])
+    return {"arms": arms, "traces": traces, "history": tuned["history"], "how": tuned["how"]}
+
+
+def _tune(job: _Job) -> dict[str, Any]:
+    """Tunes by hypergradient: a fresh draw at each step, the later iterates averaged, and the
+    answer chosen on draws of its own."""
+    chooses = 0
+
+    def choose(parts):
+        nonlocal chooses
+        chooses += 1
+        return mean_valid_loss(job.problem, together(parts), job.draws("choose", DRAWS))
+
+    job.progress.stage(f"seed {job.seed}: hypergradients")
+    (key,) = job.draws("tune", 1)
+    objective, start = job.problem.objective, apart(job.begin)
+    optimizer = _optimizer(job.steps_outer)
+    with job.progress.paused():
+        # The norm that is ordinary here: that of the first step, which is not spent twice.
+        first = tune(
+            Together(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
+        )
+        result = tune(
+            Together(objective, limit(first.history[0].norm, job.problem.network.kind)),
+            start,
+            optimizer,
+            steps=job.steps_outer,
+            key=key,
+            choose=choose,
+            average=1 / 3,
+            checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
+            progress=job.progress.shown,
+            diagnose=True,
+        )
+    return {
+        "hyper": dump_hyper(together(result.hyper)),
+        "trainings": HYPERGRADIENT * len(result.history) + DRAWS * chooses,
+        "history": [_finite(np.exp(record.value)) for record in result.history],
+        "how": result.message,
+    }
+
+
+def _any(_: Parts) -> float:
+    return 0.0
+
+
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    """Adam with a falling rate: large steps to the right region, small ones within it. The clip is
+    far above an ordinary hypergradient; it bounds those from the edge of chaos."""
+    rate = optax.linear_schedule(0.1, 0.01, steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=0.8))
+
+
+def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
+    sampler, per_layer = SEARCHES[name]
+    job.progress.stage(f"seed {job.seed}: {name}")
+    network = job.problem.network
+    space = Space(per_layer, len(network.sizes) - 1, network.form.knots)
+    found = search(
+        sampler,
+        space,
+        job.problem,
+        job.begin,
+        budget=budget,
+        draws=job.draws("choose", DRAWS),
+        key=jax.random.fold_in(job.key, 100 + list(SEARCHES).index(name)),
+        advance=job.progress.done,
+    )
+    looks = job.draws("look", LOOKS)
+    trace = [
+        [spent, _finite(mean_valid_loss(job.problem, hyper, looks))]
+        for spent, hyper in found.incumbents
+    ]
+    return {"hyper": dump_hyper(found.hyper), "trainings": found.trainings, "trace": trace}
+
+
+def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any]:
+    """Trains on the judging draws, and keeps the weights that validate best."""
+
+    def judge():
+        job.progress.stage(f"seed {job.seed}: judging {name}")
+        keys = job.draws("judge", JUDGES)
+        results = trials(job.problem, [hyper] * JUDGES, keys)
+        best = min(results, key=lambda trial: trial.valid_loss)
+        _save_weights(job, name, best)
+        means = Metrics(*np.mean([trial.metrics for trial in results], axis=0))
+        return {
+            "hyper": dump_hyper(hyper),
+            "evaluations": trainings * job.problem.network.steps,
+            "weights_test_loss": _finite(best.metrics.test_loss),
+            "weights_test_error": _finite(best.metrics.test_error),
+            **{metric: _finite(value) for metric, value in means._asdict().items()},
+        }
+
+    judged = job.kept(f"{_file(name)}-judged", judge, arrays=_weights(job, name))
+    job.progress.done(JUDGES)
+    return judged
+
+
+def _save_weights(job: _Job, name: str, trial: Trial) -> None:
+    arrays = {
+        f"layers.{i}.{part}": np.asarray(layer[part])
+        for i, layer in enumerate(trial.params)
+        for part in ("w", "b")
+    }
+    write_arrays(_weights(job, name), arrays)
+
+
+def _weights(job: _Job, name: str) -> Path:
+    return job.work.folder / f"seed-{job.seed}" / f"{_file(name)}.safetensors"
+
+
+def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dict[str, Any]:
+    """Learning curves of the compared arms on one seed's judging draws."""
+    job_key = jax.random.fold_in(jax.random.key(seed), 2)
+    keys = jax.random.split(job_key, JUDGES)[:LOOKS]
+    curves = {}
+    for name in names:
+        hyper = load_hyper(run["arms"][name]["hyper"])
+        drawn = [learning_curve(problem, hyper, key) for key in keys]
+        curves[name] = {
+            "steps": np.asarray(drawn[0][0]).tolist(),
+            "train": [[_finite(v) for v in train] for _, train, _ in drawn],
+            "valid": [[_finite(v) for v in valid] for _, _, valid in drawn],
+        }
+    return curves
+
+
+def _total(settings: Tune, searches: int) -> int:
+    """The whole work, in trainings."""
+    tuning = _tune_cost(settings.steps_outer) if settings.steps_outer else 0
+    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES)
+
+
+def _tune_cost(steps_outer: int) -> int:
+    return HYPERGRADIENT * steps_outer + 3 * DRAWS
+
+
+def _file(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-").lower()
+
+
+def _finite(value) -> float | None:
+    value = float(value)
+    return value if np.isfinite(value) else None

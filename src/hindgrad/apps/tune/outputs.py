@@ -1,0 +1,249 @@
+"""What `hindgrad tune` leaves behind: files and words, all made from its results."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from hindgrad.apps.console import list_files, say
+from hindgrad.apps.problem import Network, Standard
+from hindgrad.apps.report import figures, tables
+from hindgrad.apps.report.figures import Curve, Tuned
+from hindgrad.apps.report.tables import METRICS, Arm, Paired
+from hindgrad.apps.table import Table
+from hindgrad.apps.tune.hyperfile import FORMAT, every_step, load_form, to_units
+from hindgrad.apps.tune.trials import load_hyper
+from hindgrad.apps.work import RESULTS
+from hindgrad.files import read_arrays, write_arrays, write_json
+
+Results = dict[str, Any]
+Runs = Sequence[Mapping[str, Any]]
+
+FILES = {
+    "hyperparameters.json": "the hyperparameters, for --from",
+    "weights.safetensors": "the trained network",
+    "table.csv": "every arm on every seed",
+    "table.md": "the tables, to be read",
+    "overview.png": "the story at a glance",
+    "curves.png": "learning curves before and after",
+    "schedules.png": "what was learned, by layer and step",
+    "progress.png": "tuning against the searches at equal cost",
+    RESULTS: "everything in numbers",
+}
+
+
+def answer(runs: Runs) -> str:
+    """The name of the arm that is the command's answer: the last."""
+    return list(runs[0]["arms"])[-1]
+
+
+def best_seed(runs: Runs) -> int:
+    """The seed whose answer validates best."""
+    name = answer(runs)
+    return min(runs, key=lambda run: _number(run["arms"][name]["valid_loss"]))["seed"]
+
+
+def compared(runs: Runs) -> list[str]:
+    """The arms of the table: of each search, the space that served it better in validation."""
+    names = list(runs[0]["arms"])
+    chosen = []
+    for name in names:
+        family = [other for other in names if other.split(",")[0] == name.split(",")[0]]
+        if name == min(family, key=lambda other: _arm(runs, other).mean("valid_loss")):
+            chosen.append(name)
+    return chosen
+
+
+def save_weights(path: Path, trained: Path, standard: Standard, table: Table) -> None:
+    """The network with all that is needed to use it on raw rows."""
+    arrays, _ = read_arrays(trained)
+    arrays["input.mean"] = standard.mean.astype(np.float32)
+    arrays["input.std"] = standard.std.astype(np.float32)
+    notes = {
+        "format": "hindgrad network 1",
+        "use": "x = clip((row - input.mean) / input.std, -10, 10); for every layer x @ w + b, "
+        "with tanh between layers",
+        "features": json.dumps(table.features),
+        "label": table.label,
+    }
+    if table.kind == "classification":
+        notes["classes"] = json.dumps(table.classes)
+    else:
+        notes["target"] = json.dumps({"mean": standard.target_mean, "std": standard.target_std})
+    write_arrays(path, arrays, notes)
+
+
+def write(folder: Path, results: Results, weights: Path) -> None:
+    """Writes all files into a folder."""
+    runs = results["runs"]
+    arms, comparisons = _arms(results)
+    write_json(folder / "hyperparameters.json", _hyper_file(results))
+    shutil.copyfile(weights, folder / "weights.safetensors")
+    seeds = [run["seed"] for run in runs]
+    tables.write_csv(folder / "table.csv", [_arm(runs, name) for name in runs[0]["arms"]], seeds)
+    error, words = _error_name(results), summary(results)
+    tables.write_markdown(folder / "table.md", arms, comparisons, error, words)
+    _write_pictures(folder, results, arms)
+
+
+def show(results: Results, out: Path, console: Console) -> None:
+    """Prints the tables, a summary in words, and where everything is."""
+    arms, comparisons = _arms(results)
+    error = _error_name(results)
+    console.print(tables.results_table(arms, error, len(results["runs"])))
+    if comparisons:
+        console.print(tables.paired_table(comparisons, error, answer(results["runs"])))
+    say(console, summary(results))
+    list_files(console, results, out, FILES)
+
+
+def summary(results: Results) -> list[str]:
+    """The outcome in words, whichever way it went."""
+    runs, data = results["runs"], results["data"]
+    seeds = [run["seed"] for run in runs]
+    arms, _ = _arms(results)
+    last = arms[-1]
+    loss = last.mean("test_loss")
+    rivals = arms[1:-1] or arms[:1]
+    rival = min(rivals, key=lambda arm: arm.mean("valid_loss"))
+    what = f"the better search ({rival.name})" if len(arms) > 2 else "the defaults"
+    change = loss / rival.mean("test_loss") - 1
+    side = "below" if change < 0 else "above"
+    wins = tables.paired(last, rival, "test_loss").wins
+    lines = [
+        f"{data['name']}: {data['rows']:,} rows, {data['features']} features, {data['kind']}; "
+        f"seeds {seeds[0]} to {seeds[-1]}, {results['call']['steps']} training steps.",
+        f"{last.name}: test loss {loss:.4f}, {abs(change):.0%} {side} {what}, "
+        f"{rival.mean('test_loss'):.4f}; lower on {wins} of {len(seeds)} seeds.",
+    ]
+    if change >= 0:
+        lines.append(f"Here {last.name} did not pay: prefer {rival.name}.")
+    run = next(run for run in runs if run["seed"] == results["best_seed"])
+    kept = run["arms"][last.name]
+    lines.append(
+        f"Kept: the hyperparameters and a network of seed {run['seed']}, which validate best; that "
+        f"network's test loss is {_number(kept['weights_test_loss']):.4f}, "
+        f"{_error_name(results)} {_number(kept['weights_test_error']):.4g}."
+    )
+    if "how" in run:
+        lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
+    return lines
+
+
+def _arms(results: Results) -> tuple[list[Arm], list[Paired]]:
+    runs = results["runs"]
+    arms = [_arm(runs, name) for name in compared(runs)]
+    comparisons = [
+        tables.paired(arms[-1], rival, metric)
+        for rival in arms[:-1]
+        for metric in ("valid_loss", "test_loss")
+    ]
+    return arms, comparisons
+
+
+def _arm(runs: Runs, name: str) -> Arm:
+    values = {m: np.array([_number(run["arms"][name][m]) for run in runs]) for m in METRICS}
+    return Arm(name, [run["arms"][name]["evaluations"] for run in runs], values)
+
+
+def _error_name(results: Results) -> str:
+    return "error" if results["data"]["kind"] == "classification" else "RMSE"
+
+
+def _hyper_file(results: Results) -> dict[str, Any]:
+    runs, best = results["runs"], results["best_seed"]
+    units = {run["seed"]: to_units(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
+    return {
+        "format": FORMAT,
+        "about": "rate and decay: a row for each knot of the schedule (windows: equal parts of the "
+        "training; linear, spline: joined in the scale of log and logit), a column for each layer; "
+        "weight_decay and scale: one for each layer. 'hyper' is the best seed's.",
+        "schedule": results["schedule"],
+        "sizes": results["sizes"],
+        "steps": results["call"]["steps"],
+        "batch": results["call"]["batch"],
+        "seed": best,
+        "hyper": units[best],
+        "every_seed": {str(seed): values for seed, values in units.items()},
+    }
+
+
+def _write_pictures(folder: Path, results: Results, arms: Sequence[Arm]) -> None:
+    data = results["data"]
+    loss = "squared error (standardised)" if data["kind"] == "regression" else "loss"
+    curves = {name: _curve_pair(curve) for name, curve in results["curves"].items()}
+    tuned = _tuned(results)
+    progress = _progress(results, [arm.name for arm in arms])
+    answers = {
+        arm.name: (max(arm.evaluations), arm.mean("valid_loss"))
+        for arm in arms
+        if arm.name in progress
+    }
+    name = figures.plain(data["name"])
+    title = f"hindgrad tune: {name}, {data['rows']:,} rows, {len(results['runs'])} seeds"
+    overview = figures.overview_figure(
+        arms, curves, tuned, progress, answers, title=title, loss=loss
+    )
+    figures.save(overview, folder / "overview.png")
+    figures.save(figures.curves_figure(curves, loss), folder / "curves.png")
+    figures.save(figures.schedules_figure(tuned), folder / "schedules.png")
+    if progress:
+        default = arms[0].mean("valid_loss")
+        figure = figures.progress_figure(progress, answers, default, loss)
+        figures.save(figure, folder / "progress.png")
+
+
+def _curve_pair(curve: Mapping[str, Any]) -> tuple[Curve, Curve]:
+    steps = np.array(curve["steps"])
+    values = [np.array(curve[part], float) for part in ("train", "valid")]
+    return Curve(steps, values[0]), Curve(steps, values[1])
+
+
+def _tuned(results: Results) -> Tuned:
+    runs, best, call = results["runs"], results["best_seed"], results["call"]
+    form, kind = load_form(results["schedule"]), results["data"]["kind"]
+    network = Network(tuple(results["sizes"]), kind, call["steps"], call["batch"], form)
+    learned = {run["seed"]: load_hyper(run["arms"][answer(runs)]["hyper"]) for run in runs}
+    values = {seed: every_step(hyper, network) for seed, hyper in learned.items()}
+    others = [shown for seed, shown in values.items() if seed != best]
+    return Tuned(values[best], others, every_step(network.defaults(), network), network.steps)
+
+
+def _progress(results: Results, names: Sequence[str]) -> dict[str, Curve]:
+    """Validation loss against training gradients: the tuning's is that of its latest iterates,
+    each on a fresh draw; a search's that of the candidate it would answer with, on fresh draws."""
+    runs, steps = results["runs"], results["call"]["steps"]
+    curves = {}
+    for name in names:
+        if name in runs[0]["traces"]:
+            budget = max(run["traces"][name][-1][0] for run in runs)
+            grid = np.arange(1, budget + 1)
+            values = [_staircase(run["traces"][name], grid) for run in runs]
+            curves[name] = Curve(grid * steps, np.array(values))
+    if runs[0]["history"]:
+        length = min(len(run["history"]) for run in runs)
+        values = np.array([_smooth(run["history"][:length]) for run in runs])
+        curves["tuned"] = Curve(4 * steps * np.arange(1, length + 1), values)
+    return curves
+
+
+def _smooth(values: Sequence[float | None], width: int = 5) -> np.ndarray:
+    """Means over the latest few, since each is of one draw only."""
+    array = np.array(values, float)
+    return np.array([array[max(0, i - width + 1) : i + 1].mean() for i in range(len(array))])
+
+
+def _staircase(trace: Sequence[Sequence[Any]], grid: np.ndarray) -> np.ndarray:
+    """The value that holds at each point of the grid; a trace begins at 1."""
+    counts = np.array([count for count, _ in trace])
+    values = np.array([_number(value) for _, value in trace])
+    return values[np.searchsorted(counts, grid, side="right") - 1]
+
+
+def _number(value: float | None) -> float:
+    """A number of the results; a training that blew up left None there."""
+    return float("inf") if value is None else value

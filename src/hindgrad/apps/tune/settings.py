@@ -1,0 +1,100 @@
+"""What `hindgrad tune` is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from hindgrad.apps.settings import (
+    Flag,
+    check_counts,
+    check_one,
+    check_positions,
+    check_seed,
+    check_shares,
+    check_widths,
+    identity,
+)
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Tune a network's training by hypergradient, and compare with what else you might do.
+
+    Splits the data into train, valid and test, trains an MLP, and tunes rate and decay for each
+    layer and part of the training, weight decay and initial scale for each layer.
+
+    Writes into --out: the hyperparameters (JSON), trained weights (safetensors), pictures, and a
+    table against the defaults, random search and TPE at an equal budget of training gradients,
+    with validation and test loss over several seeds.
+
+    Example: hindgrad tune flowers.csv --label species --out flowers
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
+    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
+    cifar10, omniglot."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("tuned")
+    """Where the results go."""
+    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The label's column; found if it is called label, target, y or class."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """Whether the label is a class or a quantity; auto: text and few integers are classes."""
+    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
+    """Columns to leave out."""
+    rows: int | None = None
+    """Take this many rows, at random."""
+    test: float = 0.2
+    """The share of the rows kept for testing, which no tuning ever sees."""
+    valid: float = 0.2
+    """The share of the rows by which the tuning judges."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers."""
+    steps: int = 300
+    """Training steps."""
+    batch: int = 64
+    """Examples in a training step."""
+    schedule: Literal["windows", "linear", "spline"] = "spline"
+    """How rate and decay change over the training: in windows, along lines, or smoothly."""
+    knots: int | None = None
+    """How many numbers each layer's rate has, and its decay: 4, or 10 windows, unless given."""
+    steps_outer: int = 30
+    """Tuning steps; 0 trains with the given hyperparameters and tunes nothing."""
+    seeds: int = 5
+    """How many whole tunings, each with its own test set and initialisations."""
+    seed: int = 0
+    """The first seed: it decides everything that is random."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None
+    """Hyperparameters to start from: the hyperparameters.json of an earlier run."""
+    searches: bool = True
+    """Compare with random search and TPE at an equal budget."""
+    resume: Flag = False
+    """Go on with an interrupted run in --out."""
+    overwrite: Flag = False
+    """Replace the results of an earlier run in --out."""
+
+    def check(self) -> None:
+        """Raises `ArgumentError` if an argument is out of its range."""
+        ranges = {
+            "steps": (self.steps, 10),
+            "batch": (self.batch, 1),
+            "steps-outer": (self.steps_outer, 0),
+            "seeds": (self.seeds, 1),
+            "rows": (self.rows, 1),
+            "knots": (
+                2 if self.knots is None else self.knots,
+                2 if self.schedule == "spline" else 1,
+            ),
+        }
+        check_counts(ranges)
+        check_widths(self.hidden)
+        check_seed(self.seed, self.seeds)
+        check_positions(self.steps, self.batch)
+        check_shares(self.test, self.valid, "train on")
+        check_one(self.resume, self.overwrite)
+
+    def identity(self) -> dict:
+        """The arguments that decide the result, by the names of their options."""
+        start = None if self.start is None else str(self.start)
+        return identity(self, {"start": "from"}) | {"from": start}

@@ -1,0 +1,232 @@
+"""The command from end to end, on small real problems."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from sklearn.datasets import load_diabetes, load_wine
+
+from hindgrad.apps.cli import main
+from hindgrad.apps.problem import Form, Network, draw_problem
+from hindgrad.apps.table import read
+from hindgrad.apps.tune import command as module
+from hindgrad.apps.tune.hyperfile import read_hyper
+from hindgrad.apps.tune.outputs import FILES
+
+SMALL = ["--hidden", "6", "--steps", "10", "--batch", "16", "--steps-outer", "2", "--seeds", "2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Wine as CSV and NPZ, diabetes as Parquet."""
+    folder = tmp_path_factory.mktemp("data")
+    wine, diabetes = load_wine(as_frame=True), load_diabetes(as_frame=True)
+    frame = wine.frame.assign(target=wine.target_names[wine.target])
+    frame.to_csv(folder / "wine.csv", index=False)
+    np.savez(folder / "wine.npz", x=wine.data.to_numpy(), y=wine.target.to_numpy())
+    diabetes.frame.to_parquet(folder / "diabetes.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A finished run, uninterrupted."""
+    out = tmp_path_factory.mktemp("finished") / "wine"
+    assert main(["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def test_everything_is_written_and_nothing_else(finished):
+    assert {path.name for path in finished.iterdir()} == set(FILES)
+    arms = results(finished)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", *module.SEARCHES, "tuned"]
+
+
+def test_all_arms_but_the_defaults_have_the_same_budget(finished):
+    for run in results(finished)["runs"]:
+        spent = {name: arm["evaluations"] for name, arm in run["arms"].items()}
+        assert spent.pop("defaults") == 0
+        (evaluations,) = set(spent.values())
+        assert evaluations in {(4 * 2 + candidates * 5) * 10 for candidates in (2, 3)}
+
+
+def test_what_is_printed(data, finished, tmp_path, capsys):
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--resume", *SMALL]
+    assert main(call) == 0
+    printed = capsys.readouterr().out
+    for expected in ("is finished", "defaults", "random, ", "TPE, ", "tuned", "test loss"):
+        assert expected in printed
+    assert "wine: 178 rows, 13 features, classification; seeds 0 to 1" in printed
+    assert str(out / "overview.png") in printed
+    assert results(out) == results(finished)
+
+
+def test_the_saved_network_has_the_test_error_that_is_stated(data, finished):
+    content = results(finished)
+    with safe_open(finished / "weights.safetensors", "np") as file:
+        notes = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    frame = pd.read_csv(data / "wine.csv")
+    x = frame[json.loads(notes["features"])].to_numpy()
+    x = np.clip((x - arrays["input.mean"]) / arrays["input.std"], -10, 10)
+    hidden = np.tanh(x @ arrays["layers.0.w"] + arrays["layers.0.b"])
+    outputs = hidden @ arrays["layers.1.w"] + arrays["layers.1.b"]
+    classes = np.array(json.loads(notes["classes"]))
+    wrong = classes[outputs.argmax(1)] != frame["target"]
+    table = read(str(data / "wine.csv"))
+    network = Network(tuple(content["sizes"]), "classification", 10, 16)
+    problem, standard = draw_problem(table, network, test=0.2, valid=0.2, seed=content["best_seed"])
+    tested = np.asarray(problem.test.x)
+    rows = [int(np.abs(np.asarray(x, np.float32) - row).sum(1).argmin()) for row in tested]
+    run = next(run for run in content["runs"] if run["seed"] == content["best_seed"])
+    stated = run["arms"]["tuned"]["weights_test_error"]
+    assert wrong[rows].mean() == pytest.approx(stated, abs=1e-6)
+    assert standard.mean.shape == (13,)
+
+
+def test_the_hyperparameters_can_be_used_again(data, finished, tmp_path):
+    start = finished / "hyperparameters.json"
+    out = tmp_path / "given"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--from", str(start), *SMALL]
+    assert main([*call, "--steps-outer", "0"]) == 0
+    arms = results(out)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", "given"]
+    best = results(finished)["best_seed"]
+    tuned = results(finished)["runs"][best]["arms"]["tuned"]
+    given = results(out)["runs"][best]["arms"]["given"]
+    assert given["test_loss"] == pytest.approx(tuned["test_loss"], rel=1e-4)
+    assert not (out / "progress.png").exists()
+
+
+def test_hyperparameters_of_other_schedules_are_refused(data, finished, tmp_path, capsys):
+    start = finished / "hyperparameters.json"
+    call = ["tune", str(data / "wine.csv"), "--out", str(tmp_path / "no"), "--from", str(start)]
+    for other in (["--schedule", "linear"], ["--knots", "5"]):
+        assert main([*call, *SMALL, *other]) == 2
+        message = " ".join(capsys.readouterr().err.split())
+        assert "its schedules are of another form" in message
+        assert "Give --schedule spline --knots 4" in message
+
+
+def test_a_spline_of_one_knot_is_refused(tmp_path, capsys):
+    assert main(["tune", "digits", "--out", str(tmp_path / "no"), "--knots", "1"]) == 2
+    assert "--knots is 1; it must be at least 2" in capsys.readouterr().err
+
+
+def test_hyperparameters_of_the_first_format_are_windows(finished, tmp_path):
+    content = json.loads((finished / "hyperparameters.json").read_text())
+    del content["schedule"]
+    (tmp_path / "old.json").write_text(
+        json.dumps(content | {"format": "hindgrad hyperparameters 1"})
+    )
+    network = Network((13, 6, 3), "classification", 10, 16, Form("windows", 4))
+    assert read_hyper(tmp_path / "old.json", network)["rate"].shape == (4, 2)
+
+
+def test_windows_are_tuned_drawn_and_used_again(data, tmp_path, capsys):
+    call = ["tune", str(data / "wine.csv"), "--no-searches", *SMALL, "--schedule", "windows"]
+    out, again = tmp_path / "windows", tmp_path / "again"
+    assert main([*call, "--knots", "3", "--out", str(out)]) == 0
+    assert "How seed" in capsys.readouterr().out
+    file = json.loads((out / "hyperparameters.json").read_text())
+    assert file["schedule"] == {"kind": "windows", "knots": 3}
+    assert np.shape(file["hyper"]["rate"]) == (3, 2)
+    start = ["--from", str(out / "hyperparameters.json"), "--steps-outer", "0"]
+    assert main([*call, "--knots", "3", "--out", str(again), *start]) == 0
+    best = results(out)["best_seed"]
+    tuned, given = (results(o)["runs"][best]["arms"] for o in (out, again))
+    assert given["given"]["test_loss"] == pytest.approx(tuned["tuned"]["test_loss"], rel=1e-4)
+
+
+def test_regression_from_parquet_without_searches(data, tmp_path, capsys):
+    out = tmp_path / "diabetes"
+    call = ["tune", str(data / "diabetes.parquet"), "--no-searches", "--out", str(out), *SMALL]
+    assert main(call) == 0
+    arms = results(out)["runs"][0]["arms"]
+    assert list(arms) == ["defaults", "tuned"]
+    spread = load_diabetes().target.std()
+    assert 0.5 * spread < arms["tuned"]["test_error"] < 1.5 * spread
+    assert "test RMSE" in capsys.readouterr().out
+
+
+def test_ordinary_hypergradients_of_a_regression_are_no_end(tmp_path, capsys):
+    """Without noise in the target the loss falls by orders, and its logarithm moves fast."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)).round(2), columns=["a", "b"])
+    frame.assign(target=3 * frame["a"] - 2 * frame["b"]).to_csv(tmp_path / "line.csv", index=False)
+    call = ["tune", str(tmp_path / "line.csv"), "--no-searches", "--out", str(tmp_path / "out")]
+    call += ["--hidden", "16", "--steps", "100", "--batch", "16", "--steps-outer", "3"]
+    assert main([*call, "--seeds", "1"]) == 0
+    assert "1 undone" not in capsys.readouterr().out
+    arms = results(tmp_path / "out")["runs"][0]["arms"]
+    assert arms["tuned"]["valid_loss"] < arms["defaults"]["valid_loss"]
+
+
+def test_an_interrupted_run_resumes_with_the_same_result(data, finished, tmp_path, monkeypatch):
+    out = tmp_path / "wine"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]
+    search, seen = module._search, []
+
+    def interrupted(job, name, budget):
+        seen.append(name)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return search(job, name, budget)
+
+    monkeypatch.setattr(module, "_search", interrupted)
+    assert main(call) == 130
+    assert [path.name for path in out.iterdir()] == [".work"]
+    assert main([*call, "--resume"]) == 0
+    assert len(seen) == 9
+    assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+    name = "hyperparameters.json"
+    assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_killed_run_resumes_with_the_same_result(data, finished, tmp_path):
+    out = tmp_path / "wine"
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hindgrad.apps.cli", *call], stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (out / ".work/seed-0/tuned.json").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (out / "results.json").exists()
+    assert main([*call, "--resume"]) == 0
+    assert (out / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_overwriting_keeps_the_old_results_until_the_new_are_there(
+    data, finished, tmp_path, monkeypatch
+):
+    out = tmp_path / "wine"
+    shutil.copytree(finished, out)
+    (out / "mine.txt").write_text("mine")
+
+    def interrupted(job, name, budget):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_search", interrupted)
+    call = ["tune", str(data / "wine.csv"), "--out", str(out), "--overwrite", *SMALL]
+    assert main(call) == 130
+    assert results(out) == results(finished)
+    monkeypatch.undo()
+    assert main([*call, "--seed", "3", "--no-searches"]) == 0
+    assert [run["seed"] for run in results(out)["runs"]] == [3, 4]
+    assert (out / "mine.txt").read_text() == "mine"

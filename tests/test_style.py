@@ -68,6 +68,7 @@ def test_imports_run_downward():
         "schedules",
         "training",
         "objective",
+        "target",
     ]
     layers += ["diagnostics", "tuning", "learned", "apps"]
     rank = {name: i for i, name in enumerate(layers)}

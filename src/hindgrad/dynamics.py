@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import errors, rules, sums, trees
-from hindgrad.optimizers.moves import MovingOptimizer
+from hindgrad.optimizers.base import Optimizer
+from hindgrad.optimizers.closed import ClosedOptimizer
 
 STACK_LIMIT = 2**20
 """A coefficient's cotangents are kept step by step if they are fewer than this over the run."""
@@ -119,66 +120,63 @@ class GradientTraining(Dynamics):
     about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form). Where the loss has
     derivative rules of its own, or complex numbers, the gradient is pulled back in reverse.
 
-    `coefficients(hyper, t)` is what the optimizer takes from the hyperparameters at step t;
-    `move` gives the point where the gradient is taken; `update` the state after. `optimizer` is
-    the one that they come from, if its step can be written as moves.
+    All functions are closed: what they close over is part of the pytree.
     """
 
-    loss: Callable
-    batches: Callable
-    coefficients: Callable
-    move: Callable
-    update: Callable
-    fault: str | None = eqx.field(static=True)
-    gradient_is_constant: bool = eqx.field(static=True)
-    optimizer: MovingOptimizer | None
+    loss: Callable[..., Float[Array, ""]]
+    batches: Callable[[Int[Array, ""]], Any]
+    optimizer: ClosedOptimizer
     hyper: PyTree
     start: Int[Array, ""]
     steps: int = eqx.field(static=True)
-    own_rules: tuple[str, ...] = eqx.field(static=True, default=())
+    own_rules: tuple[str, ...] = eqx.field(static=True)
     """The functions in the loss whose derivative rule need not be the derivative."""
 
-    def close(self, state: PyTree) -> "GradientTraining":
-        """The same, with what the user's functions close over made part of the pytree."""
-        params, memory = state
-        t = self.start
-        batch = eqx.filter_eval_shape(self.batches, t)
-        coefficients = eqx.filter_eval_shape(self.coefficients, self.hyper, t)
-        close = trees.close
-        loss = close(self.loss, params, self.hyper, batch)
-        batches = close(self.batches, t)
+    @staticmethod
+    def of(
+        loss: Callable[..., Float[Array, ""]],
+        batches: Callable[[Int[Array, ""]], Any],
+        optimizer: Optimizer,
+        hyper: PyTree,
+        steps: tuple[Int[Array, ""], int],
+        state: tuple[PyTree, PyTree],
+    ) -> "GradientTraining":
+        """The training from a state (params, memory); `steps` are the first and how many."""
+        start, count = steps
+        params, _ = state
+        loss = trees.close(loss, params, hyper, eqx.filter_eval_shape(batches, start))
+        batches = trees.close(batches, start)
         program, *_ = eqx.filter_make_jaxpr(lambda p, h, t: loss(p, h, batches(t)))(
-            params, self.hyper, t
+            params, hyper, start
         )
         return GradientTraining(
             loss=loss,
             batches=batches,
-            coefficients=close(self.coefficients, self.hyper, t),
-            move=close(self.move, params, memory, coefficients),
-            update=close(self.update, params, memory, params, coefficients),
-            fault=self.fault,
-            gradient_is_constant=self.gradient_is_constant,
-            optimizer=self.optimizer,
-            hyper=self.hyper,
-            start=self.start,
-            steps=self.steps,
+            optimizer=ClosedOptimizer.of(optimizer, hyper, start, state),
+            hyper=hyper,
+            start=start,
+            steps=count,
             own_rules=tuple(rules.own_rules(program.jaxpr)),
         )
+
+    def coefficients(self, t: Int[Array, ""]) -> PyTree:
+        """What the optimizer takes from the hyperparameters at step `t`."""
+        return self.optimizer.coefficients(self.hyper, t)
 
     def step(self, state, k):
         params, memory = state
         t = self.start + k
-        coefficients = self.coefficients(self.hyper, t)
-        params = self.move(params, memory, coefficients)
+        coefficients = self.coefficients(t)
+        params = self.optimizer.move(params, memory, coefficients)
         loss, grads = jax.value_and_grad(self.loss)(params, self.hyper, self.batches(t))
         given = (grads, memory, params, coefficients)
-        if self.fault is None:
-            return self.update(*given), loss
-        return _watched(self.update, given, message=self.fault), loss
+        if self.optimizer.fault is None:
+            return self.optimizer.update(*given), loss
+        return _watched(self.optimizer.update, given, message=self.optimizer.fault), loss
 
     def pullback(self, wanted, state, k, cotangent):
         t = self.start + k
-        params = self.move(*state, self.coefficients(self.hyper, t))
+        params = self.optimizer.move(*state, self.coefficients(t))
         return self.pull(wanted, state, k, cotangent, self.gradient(wanted, params, t))
 
     def gradient(
@@ -201,9 +199,9 @@ class GradientTraining(Dynamics):
             value, values = evaluate(gradient, params, sources)
             return values, value
 
-        if self.gradient_is_constant or self.is_symmetric(params, sources):
+        if self.optimizer.gradient_is_constant or self.is_symmetric(params, sources):
             at = lambda params: gradients(params, sources)
-            if self.gradient_is_constant:
+            if self.optimizer.gradient_is_constant:
                 (values, value), tangent = (
                     at(params),
                     lambda _: jax.tree.map(jnp.zeros_like, values),
@@ -254,15 +252,16 @@ class GradientTraining(Dynamics):
         params, memory = state
         t = self.start + k
         sources, rest = eqx.partition(self, wanted)
-        coefficients = self.coefficients(self.hyper, t)
-        params, pull_move = eqx.filter_vjp(self.move, params, memory, coefficients)
+        coefficients = self.coefficients(t)
+        params, pull_move = eqx.filter_vjp(self.optimizer.move, params, memory, coefficients)
 
         def update(sources, grads, memory, params, coefficients):
             whole = eqx.combine(sources, rest)
             if applied is None:
-                return whole.update(grads, memory, params, coefficients)
-            decays = applied(whole.optimizer.decays(params, coefficients))
-            return whole.optimizer.update_with(decays, grads, memory, params, coefficients)
+                return whole.optimizer.update(grads, memory, params, coefficients)
+            moving = whole.optimizer.moving
+            decays = applied(moving.decays(params, coefficients))
+            return moving.update_with(decays, grads, memory, params, coefficients)
 
         grads = gradient.values[0]
         new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
@@ -296,15 +295,15 @@ class GradientTraining(Dynamics):
     def _checked(self, cotangents, faults):
         """The cotangents, which raise if a fault is in them. (One that reaches nothing that is
         asked for is none: at a start held fixed, or where its share is not selected.)"""
-        if self.fault is None or not jax.tree.leaves(cotangents):
+        if self.optimizer.fault is None or not jax.tree.leaves(cotangents):
             return cotangents
         failed = (faults > 0) & ~trees.finite(cotangents)
-        return errors.raise_if(cotangents, failed, jnp.int32(0), [self.fault])
+        return errors.raise_if(cotangents, failed, jnp.int32(0), [self.optimizer.fault])
 
     def _faults(self, entered, cotangent, left):
         """1 if cotangents that are not finite were born in an update in which all else is finite;
         0 if all is well, or the run has diverged, or its cotangents were about to overflow."""
-        if self.fault is None:
+        if self.optimizer.fault is None:
             return jnp.int32(0)
         floats = jax.tree.leaves(cotangent)
         small = [jnp.all(jnp.abs(c) < jnp.sqrt(jnp.finfo(c.dtype).max)) for c in floats]
@@ -321,7 +320,7 @@ class GradientTraining(Dynamics):
 
         def coefficients(sources):
             whole = eqx.combine(sources, rest)
-            return whole.coefficients(whole.hyper, self.start)
+            return whole.coefficients(self.start)
 
         struct, depends = trees.dependence(coefficients, sources)
         small = jax.tree.map(lambda c: self.steps * c.size <= limit, struct)
@@ -351,7 +350,7 @@ class GradientTraining(Dynamics):
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:
     def coefficients(sources):
         whole = eqx.combine(sources, rest)
-        at = lambda t: eqx.filter(whole.coefficients(whole.hyper, t), eqx.is_inexact_array)
+        at = lambda t: eqx.filter(whole.coefficients(t), eqx.is_inexact_array)
         values = evaluate(at)
         return jax.tree.map(
             lambda value, c: None if c is None else value,

@@ -119,7 +119,8 @@ def _replaced(equation):
     if equation.primitive.name == "div":
         jitted = _jitted_quotient
     elif equation.primitive.name == "reduce_sum":
-        jitted = functools.partial(_jitted_sum, axes=equation.params["axes"])
+        axes = tuple(map(int, equation.params["axes"]))
+        jitted = functools.partial(_jitted_sum, axes=axes)
     else:
         return equation
     (v,) = equation.outvars

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.base import OneStep, ScoredRun
+from hindgrad.adjoints.base import Hypergradient, OneStep, ScoredRun
 from hindgrad.arguments import as_key
 from hindgrad.training import Training, as_adjoint, as_scalar, as_steps
 
@@ -70,6 +70,35 @@ class Objective(eqx.Module):
         steps = None if steps is None else as_steps(steps)
         return _score(self, trees.as_hyper(hyper), key, adjoint, steps)
 
+    def hypergradient(
+        self,
+        hyper: PyTree,
+        key: PRNGKeyArray | int | None = None,
+        *,
+        adjoint: Adjoint | None = None,
+        carry: PyTree = None,
+    ) -> Hypergradient:
+        """The score and its hypergradient, with what one hypergradient carries to the next.
+
+            found = objective.hypergradient(hyper, adjoint=hg.Implicit())
+            found = objective.hypergradient(hyper, adjoint=hg.Implicit(), carry=found.carry)
+
+        **Arguments:**
+
+        - `hyper`: the hyperparameters; the derivative is by their floats.
+        - `key`: the randomness of the run, a key or a seed; seed 0 unless given.
+        - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
+        - `carry`: the `carry` of the hypergradient before: the solution where `Implicit` begins,
+          the members of `PersistentEvolution` on their way, the number of estimates of `Evolution`.
+
+        **Returns:**
+
+        `Hypergradient(value, gradient, carry, status)`. Where a run cannot be undone (`Reversible`)
+        or an end is not stationary (`Implicit`), the gradient is NaN and `str(status)` says why.
+        """
+        key = as_key("Objective", 0 if key is None else key)
+        return _hypergradient(self, trees.as_hyper(hyper), key, as_adjoint(adjoint), carry)
+
     def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
         """The run whose score this is; the options are those of calling a `Training`."""
         training, params = self._start(hyper, key)
@@ -90,6 +119,11 @@ class Objective(eqx.Module):
 @programs.compiled
 def _score(objective, hyper, key, adjoint, steps):
     return as_adjoint(adjoint).evaluate(objective.scored(key, steps), hyper)
+
+
+@programs.compiled
+def _hypergradient(objective, hyper, key, adjoint, carry):
+    return adjoint.hypergradient(objective.scored(key), hyper, carry)
 
 
 class _Scored(ScoredRun):

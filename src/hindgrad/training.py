@@ -15,7 +15,6 @@ from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.dynamics import GradientTraining, Recurrence
 from hindgrad.optimizers import Optimizer
-from hindgrad.optimizers.moves import MovingOptimizer
 
 LAST = 2**31 - 1
 """The last step: t is an int32."""
@@ -192,25 +191,12 @@ def _train(training, params, fixed, hyper, adjoint, memory, start, steps):
 
     _check_function_of_step(training.batches, start)
     optimizer = training.optimizer
-    coefficients = optimizer.coefficients(hyper, start)
     if memory is None:
-        memory = optimizer.init(params, coefficients)
-    dynamics = GradientTraining(
-        loss=loss,
-        batches=training.batches,
-        coefficients=optimizer.coefficients,
-        move=optimizer.move,
-        update=optimizer.update,
-        fault=optimizer.fault(coefficients),
-        gradient_is_constant=optimizer.gradient_is_constant,
-        optimizer=optimizer if isinstance(optimizer, MovingOptimizer) else None,
-        hyper=hyper,
-        start=start,
-        steps=steps,
-    )
+        memory = optimizer.init(params, optimizer.coefficients(hyper, start))
     memory, static = eqx.partition(memory, eqx.is_array)
-    dynamics = dynamics.close((params, memory))
-    results = adjoint.run(dynamics, (params, memory))
+    state = params, memory
+    dynamics = GradientTraining.of(loss, training.batches, optimizer, hyper, (start, steps), state)
+    results = adjoint.run(dynamics, state)
     (params, memory), losses = trees.unperturbed(results)
     return Run(params, eqx.combine(memory, static), losses)
 

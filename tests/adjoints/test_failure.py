@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import hindgrad as hg
-from hindgrad.adjoints.failure import reporting
 
 MESSAGES = ["well", "it broke at the start", "it broke at the end"]
 RESULTS = {"float": jnp.ones(2), "count": jnp.int32(3), "none": None}
@@ -41,11 +40,3 @@ def test_report_gives_nan_where_there_are_floats():
     got = handle(hg.Report(jnp.zeros(3)), 1)
     assert np.isnan(got["float"]).all()
     assert (got["count"], got["none"]) == (3, None)
-
-
-def test_reporting_reaches_the_inner_adjoint_and_leaves_warnings():
-    status = jnp.zeros(3)
-    adjoint = reporting(hg.Truncated(3, inner=hg.Reversible()), status)
-    assert adjoint.inner.failure.status is status
-    assert isinstance(reporting(hg.Implicit(), status).failure, hg.Report)
-    assert isinstance(reporting(hg.Implicit(failure=hg.Warn()), status).failure, hg.Warn)

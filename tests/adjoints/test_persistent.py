@@ -8,7 +8,6 @@ import pytest
 
 import hindgrad as hg
 import hindgrad.tuning.tune as tuning
-from hindgrad.adjoints import carried
 
 KEYS = jax.random.split(jax.random.key(4), 40)
 STEPS = 7
@@ -76,15 +75,14 @@ def test_unbiased_one_window_at_a_time(x64):
     """As `tune` goes: the mean over the windows of a pass; so for the value."""
     objective, key = influence(), jax.random.key(0)
     hyper = jax.tree.map(jnp.asarray, HYPER)
-    begin = adjoint().first_guess(objective.scored(key), hyper)
+    begin = adjoint().first_carry(objective.scored(key), hyper)
 
     def step(passing, _):
-        value = lambda h, passing: objective(h, adjoint=adjoint().guessing(passing))
-        value, (found, passing) = jax.value_and_grad(value, (0, 1))(hyper, passing)
-        return passing, (value, found)
+        found = objective.hypergradient(hyper, key, adjoint=adjoint(), carry=passing)
+        return found.carry, (found.value, found.gradient)
 
     passing, _ = jax.jit(step)(begin, None)  # a whole pass, for the values
-    assert int(carried.from_floats(passing.done, jnp.int32(0))) == 3
+    assert int(passing.done) == 3
     _, (values, found) = jax.jit(lambda p: jax.lax.scan(step, p, length=3 * 40))(passing)
     exact = jax.grad(objective)(HYPER)
     for name in HYPER:

@@ -36,7 +36,7 @@ class Refusal(NamedTuple):
     """An error that is right, where the library has no right number to give."""
 
     when: Callable[[Case, Check], bool]
-    error: type[Exception]
+    error: type[Exception] | tuple[type[Exception], ...]
     message: str
 
 
@@ -59,8 +59,8 @@ REFUSALS = [
     ),
     Refusal(  # JAX has no forward mode for it, where only hyperparameters enter it
         lambda case, check: isinstance(check.adjoint, hg.Forward) and case.has_only_reverse_rules,
-        ValueError,
-        r"Forward differentiates the run forwards",
+        (ValueError, TypeError),  # the latter is JAX's own, where it comes while compiling
+        r"Forward differentiates the run forwards|can't apply forward-mode autodiff",
     ),
     Refusal(  # the window does not reach back to the start
         lambda case, check: check.window is not None and case.start_is_differentiated,

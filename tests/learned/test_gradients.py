@@ -121,7 +121,7 @@ def estimates(make, count):
         estimate = Smoothed(episode, make(key))
         carried, found = estimate.begin(weights, key), []
         for _ in range(count):
-            value, gradient, carried = estimate(weights, carried, key)
+            value, gradient, carried, _ = estimate(weights, carried, key)
             found.append((value, gradient["log_rate"]))
         return found
 

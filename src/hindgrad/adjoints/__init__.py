@@ -10,11 +10,11 @@ from hindgrad.adjoints.failure import Warn as Warn
 from hindgrad.adjoints.forward import Forward as Forward
 from hindgrad.adjoints.implicit import Implicit as Implicit
 from hindgrad.adjoints.interpolated import Interpolated as Interpolated
-from hindgrad.adjoints.linear import ConjugateGradient as ConjugateGradient
-from hindgrad.adjoints.linear import FixedPoint as FixedPoint
-from hindgrad.adjoints.linear import Neumann as Neumann
-from hindgrad.adjoints.linear import NormalEquations as NormalEquations
 from hindgrad.adjoints.persistent import PersistentEvolution as PersistentEvolution
 from hindgrad.adjoints.reversible.adjoint import Reversible as Reversible
+from hindgrad.adjoints.solvers import ConjugateGradient as ConjugateGradient
+from hindgrad.adjoints.solvers import FixedPoint as FixedPoint
+from hindgrad.adjoints.solvers import Neumann as Neumann
+from hindgrad.adjoints.solvers import NormalEquations as NormalEquations
 from hindgrad.adjoints.stored import Stored as Stored
 from hindgrad.adjoints.truncated import Truncated as Truncated

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import purity
+from hindgrad.adjoints.failure import Status
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.sums import Compensated
 
@@ -69,26 +70,67 @@ class Adjoint(eqx.Module):
         """Runs all steps from `state`: the final state and the outputs stacked over the steps,
         differentiable with respect to every inexact array in `dynamics` and `state`."""
 
-    def evaluate(self, run: ScoredRun, hyper: PyTree) -> Float[Array, ""]:
-        """`run(hyper, adjoint)`: for an adjoint that has something to gain from seeing the start
-        and the score too."""
-        return run(hyper, self)
+    def hypergradient(self, run: ScoredRun, hyper: PyTree, carry: PyTree = None) -> "Hypergradient":
+        """The score, and its derivative with respect to the inexact arrays in `hyper`.
 
-    def first_guess(self, run: ScoredRun, hyper: PyTree) -> PyTree:
-        """What one hypergradient can hand on to the next while tuning, to begin with: floats, or
-        None for nothing."""
+        One hypergradient of a row may carry arrays to the next: `carry` is what the one before
+        returned, or `first_carry` at the beginning. Where a failure would be raised, the gradient
+        is NaN and the status says why.
+        """
+        del carry
+        value, gradient = eqx.filter_value_and_grad(lambda hyper: run(hyper, self))(hyper)
+        return Hypergradient(value, gradient)
+
+    def first_carry(self, run: ScoredRun, hyper: PyTree) -> PyTree:
+        """What the first hypergradient of a row is given; None where nothing is carried."""
         del run, hyper
 
-    def guessing(self, guess: PyTree) -> "Adjoint":
-        """The adjoint with what the hypergradient before handed on. The derivative with respect
-        to it is what this one hands on."""
-        del guess
-        return self
+    def evaluate(self, run: ScoredRun, hyper: PyTree) -> Float[Array, ""]:
+        """`run(hyper, adjoint)`, whose derivative JAX takes: for an adjoint that has something to
+        gain from seeing the start and the score too."""
+        return run(hyper, self)
 
-    def describe(self, status: Float[Array, " 3"]) -> str:
-        """The status of a run that failed, from `Report`, in words; empty if all is well."""
-        del status
-        return ""
+
+class Hypergradient(NamedTuple):
+    """What an adjoint finds."""
+
+    value: Float[Array, ""]
+    """The score."""
+    gradient: PyTree
+    """Its derivative, like the inexact arrays in the hyperparameters."""
+    carry: PyTree = None
+    """What the next hypergradient can go on from."""
+    status: Status | None = None
+    """Whether there is one; None where that is never in doubt."""
+
+
+def _same(x):
+    return x
+
+
+class Restated(ScoredRun):
+    """A run of other hyperparameters, or by another adjoint, than it is given."""
+
+    run: ScoredRun
+    key: PRNGKeyArray  # pyright: ignore[reportIncompatibleVariableOverride]
+    hyper: Callable[[PyTree], PyTree] = _same
+    adjoint: Callable[[Adjoint], Adjoint] = _same
+
+    @property
+    def steps(self):
+        return self.run.steps
+
+    def __call__(self, hyper, adjoint):
+        return self.run(self.hyper(hyper), self.adjoint(adjoint))
+
+    def begin(self, hyper, key):
+        return self.run.begin(self.hyper(hyper), key)
+
+    def step(self, hyper, key, state, t):
+        return self.run.step(self.hyper(hyper), key, state, t)
+
+    def score(self, hyper, key, state):
+        return self.run.score(self.hyper(hyper), key, state)
 
 
 class Recall(Adjoint):

@@ -3,15 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
-from hindgrad import trees
-from hindgrad.adjoints import pairs as antithetic
-from hindgrad.adjoints.base import Adjoint, Traits
+from hindgrad.adjoints import antithetic
+from hindgrad.adjoints.base import Hypergradient, Traits
 from hindgrad.adjoints.stored import Stored
 
 
-class Evolution(Adjoint):
+class Evolution(antithetic.Estimator):
     """Antithetic evolution strategies: an unbiased estimate of the gradient of the smoothed
     objective E f(hyper + spread · ε), where ε is standard normal, from pairs of runs:
     mean of ε · (f(hyper + spread · ε) − f(hyper − spread · ε)) / (2 spread)
@@ -36,8 +35,6 @@ class Evolution(Adjoint):
     - `key`: a key or a seed. Equal keys give equal perturbations; `tune` draws fresh ones at each
       outer step by itself.
     - `block`: how many members to run side by side; all unless given.
-    - `count`: how many estimates there were before (a float), for fresh perturbations; what
-      `tune` hands on.
 
     Raises `ValueError` if a run without an `Objective` is given it, or a derivative is asked for
     with respect to anything but `hyper`.
@@ -55,52 +52,29 @@ class Evolution(Adjoint):
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)
     key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=antithetic.as_key)
     block: int | None = eqx.field(default=None, kw_only=True)
-    count: Float[Array, ""] | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self):
         antithetic.check_counts(self, "pairs", "block")
 
-    def run(self, dynamics, state):
-        del dynamics, state
-        raise antithetic.alone("Evolution")
+    def hypergradient(self, run, hyper, carry=None):
+        """Carries how many estimates there were before, for fresh perturbations."""
+        number = self.first_carry(run, hyper) if carry is None else carry
+        moving, fixed = eqx.partition(hyper, eqx.is_inexact_array)
+        score = lambda moving: run(eqx.combine(moving, fixed), Stored())
+        gradient = self._slope(score, moving, number)
+        return Hypergradient(score(moving), gradient, number + 1)
 
-    def evaluate(self, run, hyper):
-        closed = trees.close(lambda hyper: run(hyper, Stored()), hyper)
-        settings = eqx.tree_at(lambda a: a.count, self, None, is_leaf=lambda x: x is None)
-        return _evaluated((closed, hyper, self.count), settings)
-
-    def first_guess(self, run, hyper):
+    def first_carry(self, run, hyper):
         del run, hyper
-        return jnp.float32(0)
+        return jnp.int32(0)
 
-    def guessing(self, guess):
-        if guess is None:
-            return self
-        return eqx.tree_at(lambda a: a.count, self, guess, is_leaf=lambda x: x is None)
+    def estimate(self, run, hyper):
+        return self._slope(lambda hyper: run(hyper, self), hyper, jnp.int32(0))
 
-
-@eqx.filter_custom_vjp
-def _evaluated(inputs: PyTree, adjoint: Evolution) -> Float[Array, ""]:
-    del adjoint
-    closed, hyper, _ = inputs
-    return closed(hyper)
-
-
-@_evaluated.def_fwd
-def _forward(perturbed, inputs, adjoint):
-    closed, hyper, count = antithetic.once(inputs, "Evolution")
-    antithetic.refuse_others(perturbed[0], "Evolution")
-    moving, fixed = eqx.partition(hyper, perturbed[1])
-    spread = antithetic.spread_over(adjoint.spread, moving, hyper)
-    number = jnp.int32(0) if count is None else count.astype(jnp.int32)
-    along = antithetic.directions(jax.random.fold_in(adjoint.key, number), adjoint.pairs, moving)
-    score = antithetic.each(lambda moving: closed(eqx.combine(moving, fixed)), adjoint.block)
-    scores = antithetic.finite(score(antithetic.members(moving, spread, along)))
-    gradient = antithetic.slope(spread, along, scores)
-    return closed(hyper), (gradient, None if count is None else count + 1)
-
-
-@_evaluated.def_bwd
-def _backward(residuals, cotangent, perturbed, inputs, adjoint):
-    del perturbed, adjoint
-    return antithetic.pulled(residuals, cotangent, inputs)
+    def _slope(self, score, moving, number):
+        key = jax.random.fold_in(self.key, number)
+        spread = antithetic.spread_over(self.spread, moving)
+        along = antithetic.directions(key, self.pairs, moving)
+        members = antithetic.members(moving, spread, along)
+        scores = antithetic.finite(antithetic.each(score, self.block)(members))
+        return antithetic.slope(spread, along, scores)

@@ -2,7 +2,8 @@
 
 import abc
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,11 +29,35 @@ class Failure(eqx.Module):
         """The results, if all is well; `messages[index]` says what is not."""
 
 
-def reporting(adjoint: PyTree, status: Float[Array, " 3"]) -> PyTree:
-    """The adjoint, with NaN and a status in place of its errors."""
-    is_raise = lambda x: isinstance(x, Raise)
-    swap = lambda x: Report(status) if is_raise(x) else x
-    return jax.tree.map(swap, adjoint, is_leaf=is_raise)
+class Status(eqx.Module):
+    """Whether a hypergradient could be had; as a string the reason why not, empty if it could."""
+
+    numbers: Float[Array, " 3"]
+    """As `Report` gives them: the first is 0 if all is well."""
+    words: Callable[[Array], str] = eqx.field(static=True)
+
+    def __str__(self):
+        return self.words(self.numbers)
+
+
+def reported(
+    adjoint: Any, run: Callable[..., Any], hyper: PyTree
+) -> tuple[Float[Array, ""], PyTree, Status | None]:
+    """`run(hyper, adjoint)`, its derivative by the floats in `hyper`, and the status: NaN where
+    the adjoint would raise."""
+    is_raised = isinstance(adjoint.failure, Raise)
+
+    def score(inputs):
+        hyper, numbers = inputs
+        failure = Report(numbers) if is_raised else adjoint.failure
+        return run(hyper, eqx.tree_at(lambda a: a.failure, adjoint, failure, is_leaf=_is_failure))
+
+    value, (gradient, numbers) = eqx.filter_value_and_grad(score)((hyper, jnp.zeros(3)))
+    return value, gradient, Status(numbers, adjoint.describe) if is_raised else None
+
+
+def _is_failure(x):
+    return isinstance(x, Failure)
 
 
 class Raise(Failure):

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from hindgrad import trees
 from hindgrad.adjoints import tangents
 from hindgrad.adjoints.base import Adjoint, Traits, forward
-from hindgrad.adjoints.inline import Inline
+from hindgrad.adjoints.tangent_loop import TangentLoop
 
 
 class Forward(Adjoint):
@@ -54,7 +54,7 @@ class Forward(Adjoint):
         return _in_blocks((dynamics, state), self)
 
     def evaluate(self, run, hyper):
-        closed = trees.close(lambda hyper: run(hyper, Inline()), hyper)
+        closed = trees.close(lambda hyper: run(hyper, TangentLoop()), hyper)
         if self.block is None:
             return _carried((closed, hyper), _call, self)
         return _evaluated_in_blocks((closed, hyper), self)

@@ -13,9 +13,9 @@ from optax.tree import norm
 
 from hindgrad import trees
 from hindgrad.adjoints import purity
-from hindgrad.adjoints.base import Adjoint, Traits, forward
-from hindgrad.adjoints.failure import Failure, Raise
-from hindgrad.adjoints.linear import ConjugateGradient, LinearSolver, residual
+from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits, forward
+from hindgrad.adjoints.failure import Failure, Raise, reported
+from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, residual
 from hindgrad.dynamics import Dynamics, GradientTraining
 
 MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE, UNKNOWN = range(1, 6)
@@ -114,7 +114,7 @@ class Implicit(Adjoint):
       residual, stationarity), also if all is well.
     - `guess`: where the solver starts, a pytree like the parameters; zeros unless given. The
       derivative with respect to it is the solution: the next guess, for a warm start. `tune`
-      hands it on by itself.
+      carries it by itself.
 
     Raises `ValueError` if the derivative with respect to the initial state is asked for, and
     `RuntimeError` if that through the losses on the way is.
@@ -164,18 +164,28 @@ class Implicit(Adjoint):
         )
         return _run((dynamics, state, self.failure.status, self.guess), settings)
 
-    def first_guess(self, run, hyper):
+    def hypergradient(self, run, hyper, carry=None):
+        guess = self.first_carry(run, hyper) if carry is None else carry
+
+        def warm(inputs, adjoint):
+            hyper, guess = inputs
+            adjoint = eqx.tree_at(lambda a: a.guess, adjoint, guess, is_leaf=_is_none)
+            return run(hyper, adjoint)
+
+        value, (gradient, solution), status = reported(self, warm, (hyper, guess))
+        return Hypergradient(value, gradient, solution, status)
+
+    def first_carry(self, run, hyper):
+        if self.guess is not None:
+            return self.guess
         params, _ = eqx.filter_eval_shape(run.begin, hyper, run.key)
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
         return jax.tree.map(zeros, params)
 
-    def guessing(self, guess):
-        if guess is None or self.guess is not None:
-            return self
-        return eqx.tree_at(lambda a: a.guess, self, guess, is_leaf=_is_none)
-
-    def describe(self, status):
+    @staticmethod
+    def describe(status: Float[Array, " 3"]) -> str:
+        """The status of a run that failed, from `Report`, in words; empty if all is well."""
         cause, residual, stationarity = (float(x) for x in status)
         if cause == 0:
             return ""
@@ -316,11 +326,11 @@ def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) 
 
 def _responds(dynamics, params, memory, grads, step):
     """Which parameters the optimizer moves otherwise if the gradient is another."""
-    coefficients = dynamics.coefficients(dynamics.hyper, dynamics.start + step)
+    coefficients = dynamics.coefficients(dynamics.start + step)
 
     def after(grads):
-        new = dynamics.update(grads, memory, params, coefficients)
-        return dynamics.move(*new, coefficients)
+        new = dynamics.optimizer.update(grads, memory, params, coefficients)
+        return dynamics.optimizer.move(*new, coefficients)
 
     ones = jax.tree.map(jnp.ones_like, grads)
     _, tangent = jax.jvp(after, (grads,), (ones,))
@@ -371,7 +381,7 @@ def _moves(dynamics, state, final) -> Float[Array, ""] | Array:
     clear = lambda a, b: jnp.where(jnp.all(a == b), b, jnp.zeros_like(b))
     memory = jax.tree.map(clear, state[1], final[1])
     zeros = jax.tree.map(jnp.zeros_like, params)
-    coefficients = dynamics.coefficients(dynamics.hyper, dynamics.start + dynamics.steps - 1)
-    after, _ = dynamics.update(zeros, memory, params, coefficients)
+    coefficients = dynamics.coefficients(dynamics.start + dynamics.steps - 1)
+    after, _ = dynamics.optimizer.update(zeros, memory, params, coefficients)
     change = norm(jax.tree.map(jnp.subtract, after, params))
     return change > math.sqrt(trees.size(params)) * 1e-12 * (1 + norm(params))

@@ -1,22 +1,19 @@
 """`PersistentEvolution`: evolution strategies on runs that go on from one estimate to the next."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from hindgrad import trees
-from hindgrad.adjoints import carried
-from hindgrad.adjoints import pairs as antithetic
-from hindgrad.adjoints.base import Adjoint, ScoredRun, Traits
-from hindgrad.adjoints.stored import Stored
+from hindgrad.adjoints import antithetic
+from hindgrad.adjoints.base import Hypergradient, ScoredRun, Traits
 
 
-class PersistentEvolution(Adjoint):
+class PersistentEvolution(antithetic.Estimator):
     """Persistent evolution strategies (Vicol, Metz & Sohl-Dickstein 2021, Alg. 2): a run is cut
     into windows, and every member goes on from window to window with a fresh perturbation in each.
     The derivative is the sum over the windows of
@@ -47,7 +44,6 @@ class PersistentEvolution(Adjoint):
       arrays that is a prefix of `hyper`.
     - `key`: a key or a seed of the perturbations; fresh ones are drawn in every window.
     - `block`: how many members to run side by side; all unless given.
-    - `passing`: the members on their way, as floats; what `tune` hands on.
 
     Raises `ValueError` if a run without an `Objective` is given it, or a derivative is asked for
     with respect to anything but `hyper`.
@@ -66,55 +62,32 @@ class PersistentEvolution(Adjoint):
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)
     key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=antithetic.as_key)
     block: int | None = eqx.field(default=None, kw_only=True)
-    passing: PyTree = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self):
         antithetic.check_counts(self, "pairs", "window", "block")
 
-    def run(self, dynamics, state):
-        del dynamics, state
-        raise antithetic.alone("PersistentEvolution")
+    def hypergradient(self, run, hyper, carry=None):
+        """Carries the members on their way through the run."""
+        passing = self.first_carry(run, hyper) if carry is None else carry
+        window = self._window(run, hyper)
+        windows = passing.changes.size
+        count = jnp.where(passing.done == 0, windows, 1)
+        passing, gradient = window.go_on(passing, count)
+        gradient = jax.tree.map(lambda g: g * (windows / count).astype(g.dtype), gradient)
+        return Hypergradient(jnp.sum(passing.changes), gradient, passing)
 
-    def evaluate(self, run, hyper):
-        settings = eqx.tree_at(lambda a: a.passing, self, None, is_leaf=_is_none)
-        return _evaluated((_closed(run, hyper), hyper, self.passing), settings)
+    def first_carry(self, run, hyper):
+        return self._window(run, hyper).begin()
 
-    def first_guess(self, run, hyper):
-        moving = eqx.filter(hyper, eqx.is_inexact_array)
+    def estimate(self, run, hyper):
+        window = self._window(run, hyper)
+        passing = window.begin()
+        return window.go_on(passing, passing.changes.size)[1]
 
-        def floats():
-            return carried.as_floats(_begin(_closed(run, hyper), hyper, moving, self))
-
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(floats))
-
-    def guessing(self, guess):
-        if guess is None:
-            return self
-        return eqx.tree_at(lambda a: a.passing, self, guess, is_leaf=_is_none)
-
-
-class _Closed(eqx.Module):
-    """A `ScoredRun` in parts, with what they close over made part of the pytree."""
-
-    whole: Callable
-    begin: Callable
-    step: Callable
-    score: Callable
-    key: PRNGKeyArray
-    steps: int = eqx.field(static=True)
-
-
-def _closed(run: ScoredRun, hyper: PyTree) -> _Closed:
-    state = eqx.filter_eval_shape(run.begin, hyper, run.key)
-    t = jnp.int32(0)
-    return _Closed(
-        whole=trees.close(lambda hyper: run(hyper, Stored()), hyper),
-        begin=trees.close(run.begin, hyper, run.key),
-        step=trees.close(run.step, hyper, run.key, state, t),
-        score=trees.close(run.score, hyper, run.key, state),
-        key=run.key,
-        steps=run.steps,
-    )
+    def _window(self, run, hyper):
+        moving, fixed = eqx.partition(hyper, eqx.is_inexact_array)
+        spread = antithetic.spread_over(self.spread, moving)
+        return _Window(run, self, moving, fixed, spread)
 
 
 class _Passing(NamedTuple):
@@ -128,52 +101,64 @@ class _Passing(NamedTuple):
     """At the end of the last window; 0 before the first."""
     changes: Float[Array, " windows"]
     """The latest mean change of score in every window. That in the first is the score itself."""
-    key: PRNGKeyArray
-    """The draw of this pass."""
+    key: UInt32[Array, "..."]
+    """The data of the key of this pass."""
     done: Int[Array, ""]
     """How many windows there were, in this and all passes before."""
-
-
-def _begin(closed: _Closed, hyper: PyTree, moving: PyTree, adjoint: PersistentEvolution):
-    """Before the first window."""
-    members, windows = 2 * adjoint.pairs, math.ceil(closed.steps / adjoint.window)
-    zeros = lambda count: lambda x: jnp.zeros((count, *x.shape), x.dtype)
-    state = closed.begin(hyper, closed.key)
-    score = eqx.filter_eval_shape(closed.score, hyper, closed.key, state)
-    return _Passing(
-        jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), state),
-        jax.tree.map(zeros(adjoint.pairs), moving),
-        jnp.zeros(members, score.dtype),
-        jnp.zeros(windows, score.dtype),
-        closed.key,
-        jnp.int32(0),
-    )
 
 
 class _Window(eqx.Module):
     """What takes the members through one window."""
 
-    closed: _Closed
+    run: ScoredRun
     adjoint: PersistentEvolution
     moving: PyTree
     fixed: PyTree
     spread: PyTree
 
+    def begin(self) -> _Passing:
+        """Before the first window."""
+        run, pairs = self.run, self.adjoint.pairs
+        zeros = lambda count: lambda x: jnp.zeros((count, *x.shape), x.dtype)
+        hyper = eqx.combine(self.moving, self.fixed)
+        state = run.begin(hyper, run.key)
+        score = eqx.filter_eval_shape(run.score, hyper, run.key, state)
+        return _Passing(
+            jax.tree.map(lambda x: jnp.broadcast_to(x, (2 * pairs, *x.shape)), state),
+            jax.tree.map(zeros(pairs), self.moving),
+            jnp.zeros(2 * pairs, score.dtype),
+            jnp.zeros(math.ceil(run.steps / self.adjoint.window), score.dtype),
+            jax.random.key_data(run.key),
+            jnp.int32(0),
+        )
+
+    def go_on(self, passing: _Passing, count: int | Int[Array, ""]) -> tuple[_Passing, PyTree]:
+        """So many windows: the members after them, and the sum of the shares."""
+
+        def one(_, carry):
+            passing, total = carry
+            passing, share = self(passing)
+            return passing, trees.add(total, share)
+
+        zeros = jax.tree.map(jnp.zeros_like, self.moving)
+        return jax.lax.fori_loop(0, count, one, (passing, zeros))
+
     def __call__(self, passing: _Passing) -> tuple[_Passing, PyTree]:
         """The members after it, and its share of the derivative."""
-        adjoint, closed = self.adjoint, self.closed
+        adjoint, run = self.adjoint, self.run
         number = passing.done % passing.changes.size
         is_first = number == 0
-        key = jax.lax.select(is_first, closed.key, passing.key)
+        data = jnp.where(is_first, jax.random.key_data(run.key), passing.key)
+        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(run.key))
         first = number * adjoint.window
-        last = jnp.minimum(first + adjoint.window, closed.steps)
+        last = jnp.minimum(first + adjoint.window, run.steps)
 
         def go_on(moving, state):
             hyper = eqx.combine(moving, self.fixed)
-            state = jax.lax.cond(is_first, lambda: closed.begin(hyper, key), lambda: state)
-            step = lambda t, state: closed.step(hyper, key, state, jnp.asarray(t))
+            state = jax.lax.cond(is_first, lambda: run.begin(hyper, key), lambda: state)
+            step = lambda t, state: run.step(hyper, key, state, jnp.asarray(t))
             state = jax.lax.fori_loop(first, last, step, state)
-            return state, closed.score(hyper, key, state)
+            return state, run.score(hyper, key, state)
 
         fresh = antithetic.directions(
             jax.random.fold_in(adjoint.key, passing.done), adjoint.pairs, self.moving
@@ -186,52 +171,4 @@ class _Window(eqx.Module):
         changes = scores - jnp.where(is_first, 0, passing.scores)
         share = antithetic.slope(self.spread, along, changes)
         latest = passing.changes.at[number].set(jnp.mean(changes))
-        return _Passing(states, along, scores, latest, key, passing.done + 1), share
-
-
-@eqx.filter_custom_vjp
-def _evaluated(inputs: PyTree, adjoint: PersistentEvolution) -> Float[Array, ""]:
-    del adjoint
-    closed, hyper, _ = inputs
-    return closed.whole(hyper)
-
-
-@_evaluated.def_fwd
-def _forward(perturbed, inputs, adjoint):
-    closed, hyper, floats = antithetic.once(inputs, "PersistentEvolution")
-    antithetic.refuse_others(perturbed[0], "PersistentEvolution")
-    moving, fixed = eqx.partition(hyper, perturbed[1])
-    spread = antithetic.spread_over(adjoint.spread, moving, hyper)
-    window = _Window(closed, adjoint, moving, fixed, spread)
-    passing = _begin(closed, hyper, moving, adjoint)
-    windows = passing.changes.size
-    if floats is None:
-        _, gradient = _go_on(window, passing, windows)
-        return closed.whole(hyper), (gradient, None)
-    passing = carried.from_floats(floats, like=passing)
-    count = jnp.where(passing.done == 0, windows, 1)
-    passing, gradient = _go_on(window, passing, count)
-    gradient = jax.tree.map(lambda g: g * (windows / count).astype(g.dtype), gradient)
-    return jnp.sum(passing.changes), (gradient, carried.as_floats(passing))
-
-
-def _go_on(window, passing, count):
-    """So many windows: the members after them, and the sum of the shares."""
-
-    def one(_, carry):
-        passing, total = carry
-        passing, share = window(passing)
-        return passing, trees.add(total, share)
-
-    zeros = jax.tree.map(jnp.zeros_like, window.moving)
-    return jax.lax.fori_loop(0, count, one, (passing, zeros))
-
-
-@_evaluated.def_bwd
-def _backward(residuals, cotangent, perturbed, inputs, adjoint):
-    del perturbed, adjoint
-    return antithetic.pulled(residuals, cotangent, inputs)
-
-
-def _is_none(x):
-    return x is None
+        return _Passing(states, along, scores, latest, data, passing.done + 1), share

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Adjoint, Traits, forward
+from hindgrad.adjoints.base import Adjoint, Restated, Traits, forward
 from hindgrad.adjoints.checkpointed import Checkpointed
 
 
@@ -37,14 +37,12 @@ class Truncated(Adjoint):
         if self.steps < 1:
             raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
 
-    def first_guess(self, run, hyper):
-        return self.inner.first_guess(run, hyper)
+    def hypergradient(self, run, hyper, carry=None):
+        last = Restated(run=run, key=run.key, adjoint=lambda inner: Truncated(self.steps, inner))
+        return self.inner.hypergradient(last, hyper, carry)
 
-    def guessing(self, guess):
-        return Truncated(self.steps, self.inner.guessing(guess))
-
-    def describe(self, status):
-        return self.inner.describe(status)
+    def first_carry(self, run, hyper):
+        return self.inner.first_carry(run, hyper)
 
     def run(self, dynamics, state):
         head = dynamics.steps - self.steps

@@ -12,15 +12,15 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.failure import reporting
 from hindgrad.arguments import Key, as_keys, floats_and_rest
-from hindgrad.diagnostics.check import slope, value_and_gradient, value_of
+from hindgrad.diagnostics.check import slope
 from hindgrad.diagnostics.edge import find_edge
 from hindgrad.diagnostics.foresight import Foresight
 from hindgrad.diagnostics.growth import Growth, course
 from hindgrad.diagnostics.metasmoothness import metasmoothness
 from hindgrad.diagnostics.say import say
 from hindgrad.objective import Objective
+from hindgrad.target import as_target, found_at, value_of
 
 ROUGH = 0.5
 """A metasmoothness below this speaks of chaos. Smooth networks have .99 (tanh) or .6 and more
@@ -118,15 +118,19 @@ def diagnose(
             "turn `along` round."
         )
     args = as_keys("diagnose", key)
-    options = {} if adjoint is None else {"adjoint": reporting(adjoint, jnp.zeros(3))}
-    find = lambda tuned: value_and_gradient(tuned, fixed, objective, args, options)
+    target, draw = as_target("diagnose", objective, adjoint), args[0] if args else None
+
+    def find(tuned):
+        found, _ = found_at(target, tuned, fixed, draw, None)
+        return found.value, found.gradient
 
     def examine_at(place: float, direction: PyTree, found: Any = None) -> Diagnosis:
         at = _moved(tuned, direction, place)
         stride = jax.tree.map(lambda d: float(step) * d, direction)
         line = Line(lambda tuned: eqx.combine(tuned, fixed), at, stride)
-        value = lambda at: value_of(at, fixed, objective, args, options)
-        return examine(objective, line, *(found or find(at)), *(args or (None,)), value=value)
+        value = lambda at: value_of(target, at, fixed, draw)
+        there, gradient = found or find(at)
+        return examine(objective, line, there, gradient, draw, value=value)
 
     if along is None:
         found = find(tuned)

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad.adjoints import Adjoint
-from hindgrad.adjoints.base import ScoredRun
+from hindgrad.adjoints.base import Hypergradient, ScoredRun
 from hindgrad.learned import problems
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.problems import Family, Position
@@ -57,10 +57,8 @@ class Estimate(eqx.Module):
         """What is carried, to begin with."""
 
     @abc.abstractmethod
-    def __call__(
-        self, weights: PyTree, carried: PyTree, key: PRNGKeyArray
-    ) -> tuple[Float[Array, ""], PyTree, PyTree]:
-        """The loss, its gradient, and what is carried on. `key` draws problems, if it is time."""
+    def __call__(self, weights: PyTree, carried: PyTree, key: PRNGKeyArray) -> Hypergradient:
+        """The loss and its gradient by the weights. `key` draws problems, if it is time."""
 
 
 class Backpropagated(Estimate):
@@ -96,7 +94,7 @@ class Backpropagated(Estimate):
         carried = jax.lax.cond(
             is_over, lambda: (self._first(key), key), lambda: (_strong(after), drawn)
         )
-        return value, grads, carried
+        return Hypergradient(value, grads, carried)
 
     def _first(self, key):
         return _strong(problems.begin(self.episode.optimizer, self.episode.draw(key)))
@@ -114,13 +112,11 @@ class Smoothed(Estimate):
         return jnp.sum(self.episode.step_weights)
 
     def begin(self, weights, key):
-        return self.adjoint.first_guess(_Scored(episode=self.episode, key=key), weights)
+        return self.adjoint.first_carry(_Scored(episode=self.episode, key=key), weights)
 
     def __call__(self, weights, carried, key):
         run = _Scored(episode=self.episode, key=key)
-        value = lambda inputs: self.adjoint.guessing(inputs[1]).evaluate(run, inputs[0])
-        value, (grads, carried) = eqx.filter_value_and_grad(value)((weights, carried))
-        return value, grads, carried
+        return self.adjoint.hypergradient(run, weights, carried)
 
 
 class _Scored(ScoredRun):

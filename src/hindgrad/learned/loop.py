@@ -180,7 +180,7 @@ def advance(
 
     def one(i, moving):
         weights, memory, carried, total, skipped = moving
-        value, grads, carried = estimate(weights, carried, jax.random.fold_in(key, i + 2))
+        value, grads, carried, _ = estimate(weights, carried, jax.random.fold_in(key, i + 2))
         ok = jnp.isfinite(optax.tree.norm(grads)) & jnp.isfinite(value)
         updates, new = outer_update(outer, grads, memory, weights, value)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)

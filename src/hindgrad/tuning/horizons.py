@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Implicit, Stored, tangents
-from hindgrad.adjoints.inline import Inline
+from hindgrad.adjoints.tangent_loop import TangentLoop
 
 
 class Position(NamedTuple):
@@ -69,7 +69,7 @@ class Forwards(Horizon):
         units = tangents.directions(hyper, 0, trees.size(hyper))
 
         def train(at):
-            state, losses = run(eqx.combine(at[0], rest), at[1], position.t, Inline())
+            state, losses = run(eqx.combine(at[0], rest), at[1], position.t, TangentLoop())
             return state, jax.lax.stop_gradient(losses)
 
         (state, losses), (moved, _) = tangents.push(

@@ -19,7 +19,7 @@ from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.horizons import Carried, Horizon, Position, Restarted
 from hindgrad.tuning.outer import check_outer, outer_update, refuse_complex
 from hindgrad.tuning.progress import Bar
-from hindgrad.tuning.valid import out_of_range, within_range
+from hindgrad.tuning.ranges import out_of_range, within_range
 
 ACCEPTED, NO_GRADIENT, UNDONE = 0, 1, 2
 """What became of a window: the hyperparameters were changed; they were not, as the hypergradient is

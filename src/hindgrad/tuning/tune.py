@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
+from hindgrad.adjoints.base import Hypergradient
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
-from hindgrad.training import as_adjoint
+from hindgrad.target import as_target, first_carry, found_at, value_of
 from hindgrad.tuning.call import Call, contents, described, measures, moves
 from hindgrad.tuning.constraints import projection
-from hindgrad.tuning.evaluation import Evaluated, Found, value_and_hypergradient, value_of
 from hindgrad.tuning.judge import RECENT, is_lower, is_plateau, judge, recent_values
 from hindgrad.tuning.outer import check_outer, outer_update
 from hindgrad.tuning.progress import Bar, show_record
@@ -120,9 +120,9 @@ def tune(
     floats, rest = floats_and_rest("tune", hyper)
     project = programs.Compiled(projection(project))
     start = project(eqx.combine(floats, rest))
-    objective = Evaluated(objective, None if adjoint is None else as_adjoint(adjoint))
+    target = as_target("tune", objective, adjoint)
     score = None if choose is None else _Score(choose, start)
-    loop = _Loop(objective, optimizer, project, start, steps, key, average, patience)
+    loop = _Loop(target, optimizer, project, start, steps, key, average, patience)
     with Snapshots(checkpoint, loop.call) as store:
         state = restore(store, loop.begin(), loop.point())
         try:
@@ -143,8 +143,8 @@ def tune(
 class _Loop:
     """The functions of one tuning, with what stays the same throughout."""
 
-    def __init__(self, objective, optimizer, project, start, steps, key, average, patience):
-        self.objective, self.optimizer, self.project = objective, optimizer, project
+    def __init__(self, target, optimizer, project, start, steps, key, average, patience):
+        self.target, self.optimizer, self.project = target, optimizer, project
         self.start, self.fixed = eqx.partition(start, eqx.is_inexact_array)
         self.steps, self.key, self.average = steps, key, average
         self.patience = patience
@@ -158,33 +158,35 @@ class _Loop:
             "key": key,
             "average": float(self.average),
             "patience": self.patience,
-            "adjoint": described(self.objective.adjoint),
+            "adjoint": described(getattr(self.target, "adjoint", None)),
             "hyper": contents(self.whole(self.start)),
             "project": described(self.project),
         }
-        first = self.first
+        first, _ = self.first
         numbers = {
-            "objective": [float(first.value), *measures(first.grads)],
+            "objective": [float(first.value), *measures(first.gradient)],
             "optimizer": moves(self.optimizer, self.start),
             "project": measures(
-                self.projected(jax.tree.map(jnp.subtract, self.start, first.grads))
+                self.projected(jax.tree.map(jnp.subtract, self.start, first.gradient))
             ),
         }
         return Call(arguments, numbers)
 
     @functools.cached_property
-    def handed(self) -> PyTree:
-        """What the first hypergradient is handed."""
-        return self.objective.first_guess(self.whole(self.start), self.draw(0))
+    def carry(self) -> PyTree:
+        """What the first hypergradient is given."""
+        return first_carry(self.target, self.start, self.fixed, self.draw(0))
 
     @functools.cached_property
-    def first(self) -> Found:
+    def first(self) -> tuple[Hypergradient, Float[Array, ""]]:
         """What the first step finds."""
-        return self.find(self.start, self.draw(0), self.handed)
+        return self.find(self.start, self.draw(0), self.carry)
 
-    def find(self, hyper: PyTree, key: PRNGKeyArray | None, handed: PyTree) -> Found:
-        """The hypergradient at some hyperparameters."""
-        return value_and_hypergradient(self.objective, hyper, self.fixed, key, handed)
+    def find(
+        self, hyper: PyTree, key: PRNGKeyArray | None, carry: PyTree
+    ) -> tuple[Hypergradient, Float[Array, ""]]:
+        """The hypergradient at some hyperparameters, and its norm."""
+        return found_at(self.target, hyper, self.fixed, key, carry)
 
     def begin(self) -> State:
         return State(
@@ -193,7 +195,7 @@ class _Loop:
             self.zeros(),
             [],
             self.point(),
-            self.handed,
+            self.carry,
             [],
             np.inf,
             0,
@@ -211,20 +213,19 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        found = self.find(state.hyper, self.draw(step), state.handed) if step else self.first
-        grads, value, norm = found.grads, float(found.value), float(found.norm)
+        found, norm = self.find(state.hyper, self.draw(step), state.handed) if step else self.first
+        value, norm = float(found.value), float(norm)
         recent = recent_values(state.history)
         status = judge(value, norm, recent, state.refuge_values)
-        record = Record(
-            step, value, norm, state.scale, status, self.objective.describe(found.status)
-        )
+        reason = "" if found.status is None else str(found.status)
+        record = Record(step, value, norm, state.scale, status, reason)
         history = [*state.history, record]
         if status == "worse for long":
             return self._take_refuge(state, history)
         if status != "accepted":
             return self._turn_back(state, history)
         memory = state.accepted[-1].memory if state.accepted else self.optimizer.init(state.hyper)
-        updates, memory = _update(self.optimizer, grads, memory, state.hyper, found.value)
+        updates, memory = _update(self.optimizer, found.gradient, memory, state.hyper, found.value)
         accepted = [*state.accepted, Point(state.hyper, updates, memory)][-RECENT:]
         if value < state.best_value:
             state = state._replace(best=state.hyper, best_value=value)
@@ -234,7 +235,7 @@ class _Loop:
         if step >= self.steps * (1 - self.average):
             total = jax.tree.map(lambda s, x: s + x.astype(s.dtype), state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
-        state = state._replace(handed=found.handed)
+        state = state._replace(handed=found.carry)
         scale = min(1.0, state.scale * RECOVERY)
         hyper = self._move(accepted[-1], scale)
         return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
@@ -286,9 +287,9 @@ class _Loop:
     def score(self, hyper: PyTree) -> float:
         """The default score for choosing the answer."""
         if self.key is None:
-            return float(value_of(self.objective, hyper, self.fixed, None))
+            return float(value_of(self.target, hyper, self.fixed, None))
         draws = [self.draw(self.steps + i) for i in range(HELD_OUT_DRAWS)]
-        return float(np.mean([value_of(self.objective, hyper, self.fixed, k) for k in draws]))
+        return float(np.mean([value_of(self.target, hyper, self.fixed, k) for k in draws]))
 
 
 @programs.compiled
@@ -326,7 +327,7 @@ def _conclude(loop, state, score, steps) -> TuneResult:
     candidates = {"the start": loop.start, "the best iterate": state.best}
     if loop.key is not None and state.summed:
         candidates[f"the average of the last {state.summed} iterates"] = loop.mean(state)
-    if score is None and loop.key is None and not loop.objective.is_smoothed:
+    if score is None and loop.key is None and not loop.target.is_smoothed:
         name, value = "the best iterate", state.best_value
     else:
         of = loop.score if score is None else lambda hyper: score(loop.whole(hyper))
@@ -353,11 +354,12 @@ def _with_diagnosis(loop, state, result) -> TuneResult:
     """The result with the diagnosis of the optimizer's first step from the answer. None with a
     smoothed gradient: where training is chaotic, that is the remedy, and a noisy estimate foretells
     no single step."""
-    if loop.objective.is_smoothed:
+    if loop.target.is_smoothed:
         return result
     hyper = eqx.filter(result.hyper, eqx.is_inexact_array)
     try:
-        diagnosis = _diagnosed(loop, hyper, loop.find(hyper, loop.draw(loop.steps), state.handed))
+        found, _ = loop.find(hyper, loop.draw(loop.steps), state.handed)
+        diagnosis = _diagnosed(loop, hyper, found)
     except (RuntimeError, FloatingPointError) as error:  # what a run may raise that is no bug
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return result._replace(message=f"{result.message}\nNo diagnosis: {reason}")
@@ -371,16 +373,16 @@ def _with_diagnosis(loop, state, result) -> TuneResult:
     return result._replace(message=message, diagnosis=diagnosis)
 
 
-def _diagnosed(loop: _Loop, hyper: PyTree, found: Found) -> Diagnosis:
+def _diagnosed(loop: _Loop, hyper: PyTree, found: Hypergradient) -> Diagnosis:
     memory = loop.optimizer.init(hyper)
-    updates, memory = _update(loop.optimizer, found.grads, memory, hyper, found.value)
+    updates, memory = _update(loop.optimizer, found.gradient, memory, hyper, found.value)
     stride = jax.tree.map(jnp.subtract, loop._move(Point(hyper, updates, memory), 1.0), hyper)
     key = loop.draw(loop.steps)
     return examine(
-        loop.objective.objective,
+        loop.target.function,
         Line(loop.whole, hyper, stride),
         found.value,
-        found.grads,
+        found.gradient,
         key,
-        value=lambda at: value_of(loop.objective, at, loop.fixed, key),
+        value=lambda at: value_of(loop.target, at, loop.fixed, key),
     )

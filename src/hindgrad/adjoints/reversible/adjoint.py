@@ -4,11 +4,11 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from hindgrad import numerics
-from hindgrad.adjoints.base import Adjoint, Traits
-from hindgrad.adjoints.failure import Failure, Raise, Warn
+from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits
+from hindgrad.adjoints.failure import Failure, Raise, Warn, reported
 from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import Status, describe
 from hindgrad.adjoints.reversible.plan import Plan, plan_for
@@ -62,8 +62,14 @@ class Reversible(Adjoint):
                 "wrong, so there is nothing to go on with. Use Raise() or Report(status)."
             )
 
-    def describe(self, status):
+    @staticmethod
+    def describe(status: Float[Array, " 3"]) -> str:
+        """The status of a run that failed, from `Report`, in words; empty if all is well."""
         return describe(status)
+
+    def hypergradient(self, run, hyper, carry=None):
+        value, gradient, status = reported(self, run, hyper)
+        return Hypergradient(value, gradient, carry, status)
 
     def run(self, dynamics, state):
         plan = plan_for(self, dynamics, state)

@@ -46,7 +46,7 @@ class Decays(eqx.Module):
     def coefficients(self, dynamics: GradientTraining, t: Int[Array, ""]) -> PyTree:
         """Those of the step's coefficients that are not plain numbers, as the user gives them."""
         with numerics.setting(self.x64):
-            given = dynamics.coefficients(dynamics.hyper, t)
+            given = dynamics.coefficients(t)
         constants = _constants(dynamics)
         return {name: value for name, value in given.items() if name not in constants}
 
@@ -134,7 +134,7 @@ class Decays(eqx.Module):
 def decays_of(dynamics: GradientTraining, params: PyTree) -> Decays:
     """The decays of a run; to be called in the user's setting."""
     x64 = numerics.users_setting()
-    struct = jax.eval_shape(lambda: dynamics.coefficients(dynamics.hyper, dynamics.start))
+    struct = jax.eval_shape(lambda: dynamics.coefficients(dynamics.start))
     with numerics.wide():
         like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float64), params)
         with jax.ensure_compile_time_eval():
@@ -175,7 +175,7 @@ def _constants(dynamics):
 
 
 def _optimizer(dynamics: Any) -> Any:
-    return dynamics.optimizer
+    return dynamics.optimizer.moving
 
 
 def _whole(dynamics, given):

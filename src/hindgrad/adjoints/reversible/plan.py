@@ -132,7 +132,7 @@ def _constant(leaf):
 
 
 def _check_reversible(dynamics):
-    optimizer = dynamics.optimizer if isinstance(dynamics, GradientTraining) else None
+    optimizer = dynamics.optimizer.moving if isinstance(dynamics, GradientTraining) else None
     if optimizer is None:
         raise ValueError(
             "Reversible() can run backwards only what is written as moves that can be undone: a "
@@ -152,7 +152,7 @@ def _scales(decays, dynamics):
     def look():
         schedule = decays.schedule(dynamics)
         now = decays.at(dynamics, schedule, jnp.int32(0))
-        moves = dynamics.optimizer.moves(decays.like, now.coefficients, now.decays)
+        moves = dynamics.optimizer.moving.moves(decays.like, now.coefficients, now.decays)
         for phase in moves:
             found.extend(move for move in phase if isinstance(move, Scale))
         return {name: jax.tree.leaves(bits) for name, bits in now.bits.items()}

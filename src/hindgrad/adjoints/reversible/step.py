@@ -29,7 +29,7 @@ class Step:
         asked = _computed_once(self.now.decays)
         applied = jax.tree.map(_applied, asked, self.now.bits, is_leaf=is_decay)
         like, coefficients = plan.decays.like, self.now.coefficients
-        optimizer: Any = dynamics.optimizer
+        optimizer: Any = dynamics.optimizer.moving
         self.moves: Moves = optimizer.moves(like, coefficients, applied)
         # Each multiplication's number among the plan's lanes.
         scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]

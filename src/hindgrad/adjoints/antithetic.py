@@ -1,5 +1,6 @@
 """Antithetic pairs: members on either side of the hyperparameters, and what their scores tell."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import trees
+from hindgrad.adjoints.base import Adjoint, Restated, ScoredRun
+from hindgrad.adjoints.stored import Stored
 from hindgrad.optimizers import base as coefficients
 
 
@@ -101,14 +104,12 @@ def each(function: Callable[..., Any], block: int | None) -> Callable[..., Any]:
     return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=block)
 
 
-def spread_over(spread: PyTree, moving: PyTree, hyper: PyTree) -> PyTree:
+def spread_over(spread: PyTree, moving: PyTree) -> PyTree:
     """The spread of every leaf that moves.
 
     Raises `ValueError` if the spread is no prefix of the hyperparameters.
     """
-    floats = eqx.filter(hyper, eqx.is_inexact_array)
-    whole = coefficients.spread("spread", spread, floats)
-    return jax.tree.map(lambda x, width: None if x is None else width, moving, whole, is_leaf=_none)
+    return coefficients.spread("spread", spread, moving)
 
 
 def _is_positive(values):
@@ -142,14 +143,85 @@ def _once_backward(residuals, cotangent, perturbed, inputs, name):
     return jax.tree.map(lambda _: None, eqx.filter(inputs, eqx.is_inexact_array))
 
 
-def pulled(
-    estimate: tuple[PyTree, PyTree], cotangent: Float[Array, ""], inputs: tuple[PyTree, ...]
-) -> tuple[PyTree, PyTree, PyTree]:
-    """The cotangents of (what is closed over, hyper, what was handed on), from an estimate of the
-    gradient and what is to be handed on."""
-    gradient, handed = estimate
+class Estimator(Adjoint):
+    """An adjoint that estimates the gradient from scores of perturbed runs."""
+
+    @abc.abstractmethod
+    def estimate(self, run: ScoredRun, hyper: PyTree) -> PyTree:
+        """The estimate by itself: the derivative with respect to the inexact arrays in `hyper`."""
+
+    def run(self, dynamics, state):
+        del dynamics, state
+        name = type(self).__name__
+        raise ValueError(
+            f"{name} perturbs hyperparameters and compares scores, so a run by itself is not "
+            "enough. Put start, run and score into an Objective, and call "
+            f"objective(hyper, adjoint={name}(…))."
+        )
+
+    def evaluate(self, run, hyper):
+        return _evaluated((_opened(run, hyper), hyper), self)
+
+
+class _Opened(ScoredRun):
+    """A run, with what its parts close over made part of the pytree."""
+
+    whole: Callable
+    parts: tuple[Callable, Callable, Callable]
+    key: PRNGKeyArray  # pyright: ignore[reportIncompatibleVariableOverride]
+    length: int = eqx.field(static=True)
+
+    @property
+    def steps(self):
+        return self.length
+
+    def __call__(self, hyper, adjoint):
+        del adjoint  # nothing is differentiated
+        return self.whole(hyper)
+
+    def begin(self, hyper, key):
+        return self.parts[0](hyper, key)
+
+    def step(self, hyper, key, state, t):
+        return self.parts[1](hyper, key, state, t)
+
+    def score(self, hyper, key, state):
+        return self.parts[2](hyper, key, state)
+
+
+def _opened(run, hyper):
+    state = eqx.filter_eval_shape(run.begin, hyper, run.key)
+    parts = (
+        trees.close(run.begin, hyper, run.key),
+        trees.close(run.step, hyper, run.key, state, jnp.int32(0)),
+        trees.close(run.score, hyper, run.key, state),
+    )
+    whole = trees.close(lambda hyper: run(hyper, Stored()), hyper)
+    return _Opened(whole=whole, parts=parts, key=run.key, length=run.steps)
+
+
+@eqx.filter_custom_vjp
+def _evaluated(inputs: PyTree, adjoint: Estimator) -> Float[Array, ""]:
+    run, hyper = inputs
+    return run(hyper, adjoint)
+
+
+@_evaluated.def_fwd
+def _evaluated_forward(perturbed, inputs, adjoint):
+    name = type(adjoint).__name__
+    run, hyper = once(inputs, name)
+    refuse_others(perturbed[0], name)
+    moving, fixed = eqx.partition(hyper, perturbed[1])
+    part = Restated(run=run, key=run.key, hyper=lambda moving: eqx.combine(moving, fixed))
+    gradient = adjoint.estimate(part, moving)
+    return run(hyper, adjoint), gradient
+
+
+@_evaluated.def_bwd
+def _evaluated_backward(gradient, cotangent, perturbed, inputs, adjoint):
+    del perturbed, adjoint
     nothing = jax.tree.map(lambda _: None, eqx.filter(inputs[0], eqx.is_inexact_array))
-    return nothing, jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient), handed
+    return nothing, jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, gradient)
 
 
 def refuse_others(perturbed: PyTree, name: str) -> None:
@@ -161,11 +233,3 @@ def refuse_others(perturbed: PyTree, name: str) -> None:
             "that with respect to hyper in objective(hyper): put it there, or use Checkpointed(); "
             "or put jax.lax.stop_gradient around it."
         )
-
-
-def alone(name: str) -> ValueError:
-    """What to raise where a run by itself is given the adjoint."""
-    return ValueError(
-        f"{name} perturbs hyperparameters and compares scores, so a run by itself is not enough. "
-        f"Put start, run and score into an Objective, and call objective(hyper, adjoint={name}(…))."
-    )

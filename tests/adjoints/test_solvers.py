@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import hindgrad as hg
-from hindgrad.adjoints import linear
 
 SIZE = 10
 SOLVERS = [

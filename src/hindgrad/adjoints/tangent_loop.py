@@ -1,4 +1,4 @@
-"""`Inline`: the loop itself, for derivatives that go forward."""
+"""`TangentLoop`: the loop itself, for derivatives that go forward."""
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ UNROLLED = 16
 with a batch of matrices takes longer than as many products."""
 
 
-class Inline(Adjoint):
+class TangentLoop(Adjoint):
     """The steps as an ordinary loop, whose derivative is JAX's own. What `Forward` runs."""
 
     def run(self, dynamics, state):

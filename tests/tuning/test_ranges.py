@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hindgrad as hg
-from hindgrad.tuning.valid import HALVINGS, out_of_range, within_range
+from hindgrad.tuning.ranges import HALVINGS, out_of_range, within_range
 
 OPTIMIZER = hg.Momentum(
     lambda hyper, t: hyper["rate"] * jnp.ones(4)[t], lambda hyper, t: hyper["decay"]

@@ -30,6 +30,7 @@ from experiments.franceschi2017 import hyper_cleaning_report as report
 from experiments.franceschi2017.hyper_cleaning_report import BASELINE, ORACLE, VALIDATION
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
+from hindgrad.tuning.state import Record
 
 CORRUPTED = 1e-3
 """An example whose weight is below this is taken for corrupted, as in the paper."""
@@ -179,7 +180,7 @@ class Watch:
         self.count += 1
         self.line.done(1)
 
-    def of(self, history: Sequence[hg.Record]) -> dict[str, list]:
+    def of(self, history: Sequence[Record]) -> dict[str, list]:
         """What was seen at each accepted step, found by the objective's value."""
         rows = {row["total"]: row for row in self._rows()}
         seen = [rows[record.value] for record in history if record.status == "accepted"]
@@ -208,7 +209,7 @@ def tune(settings: Settings, drawn: Draw, watch: Watch) -> dict[str, Any]:
         {name: jnp.full(n, radius / n) for name, radius in radii.items()},
         optax.adam(settings.rate_outer),
         steps=settings.steps_outer,
-        project=hg.Box(dict.fromkeys(radii, (0, 1))) & hg.L1Ball(radii),
+        project=hg.constraints.Box(dict.fromkeys(radii, (0, 1))) & hg.constraints.L1Ball(radii),
         patience=None,
         checkpoint=watch.folder / "tuning",
         progress=False,

@@ -32,7 +32,7 @@ LARGEST_RATE, LARGEST_DECAY = 1.0, 0.99
 SMALLEST_RATE, LARGEST_RHO = 0.003, 2.0
 """Of the random search: rates log-uniform, decays and ρ uniform from 0."""
 
-BOUNDS = hg.Box(rate=(0, LARGEST_RATE), decay=(0, LARGEST_DECAY), rho=(0, None))
+BOUNDS = hg.constraints.Box(rate=(0, LARGEST_RATE), decay=(0, LARGEST_DECAY), rho=(0, None))
 """In real time. One object for all seeds, so that they share one compiled program."""
 
 NOISE = 1.0

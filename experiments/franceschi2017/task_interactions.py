@@ -90,7 +90,7 @@ class Single(Way):
         return jnp.zeros((classes, classes))
 
     def constraint(self):
-        return hg.NonNegative("rho")
+        return hg.constraints.NonNegative("rho")
 
 
 @final
@@ -105,7 +105,7 @@ class Shared(Way):
         return hyper["c"] * (1 - jnp.eye(classes))
 
     def constraint(self):
-        return hg.NonNegative("rho", "c")
+        return hg.constraints.NonNegative("rho", "c")
 
 
 @final
@@ -120,7 +120,9 @@ class Learned(Way):
         return hyper["C"]
 
     def constraint(self):
-        return hg.Symmetric("C", zero_diagonal=True) & hg.NonNegative("rho", "C")
+        return hg.constraints.Symmetric("C", zero_diagonal=True) & hg.constraints.NonNegative(
+            "rho", "C"
+        )
 
 
 @final
@@ -136,7 +138,7 @@ class Sparse(Way):
         return Learned().interactions(hyper, classes)
 
     def constraint(self):
-        return Learned().constraint() & hg.L1Ball(C=self.radius)
+        return Learned().constraint() & hg.constraints.L1Ball(C=self.radius)
 
 
 class Examples(eqx.Module):

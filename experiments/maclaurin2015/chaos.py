@@ -172,7 +172,7 @@ def one_by_one(settings: Settings, kept: Kept, line: Line) -> dict[str, Any]:
     its numbers, or its gradient that of floats, there is None."""
     loss = objective(settings, settings.seed)
     value = lambda log_rate, status: loss(
-        {"log_rate": log_rate}, adjoint=hg.Reversible(failure=hg.Report(status))
+        {"log_rate": log_rate}, adjoint=hg.Reversible(failure=hg.failures.Report(status))
     )
     program = jax.jit(jax.value_and_grad(value, (0, 1)))
 

@@ -39,9 +39,10 @@ from experiments.maclaurin2015.schedules_report import (
 from experiments.maclaurin2015.schedules_search import Point, search
 from hindgrad.apps.progress import Line
 from hindgrad.schedules import Between, Piecewise, Spline
+from hindgrad.tuning.tune import TuneResult
 
 ADJOINT = hg.Reversible(min_decay=0.01)
-NAN_ON_FAILURE = hg.Reversible(min_decay=0.01, failure=hg.Report())
+NAN_ON_FAILURE = hg.Reversible(min_decay=0.01, failure=hg.failures.Report())
 """What `hg.tune` makes of the former, so as to turn back from a decay that is too small."""
 HYPERGRADIENT = 4
 """What a hypergradient counts as, in trainings."""
@@ -233,7 +234,7 @@ def tune_fresh(settings: Settings, objective: hg.Objective, start: PyTree, key: 
     )
 
 
-TUNINGS: Mapping[str, tuple[Callable[[Settings], Form], Callable[..., hg.TuneResult]]] = {
+TUNINGS: Mapping[str, tuple[Callable[[Settings], Form], Callable[..., TuneResult]]] = {
     EACH_FIXED: (each_step, tune_fixed),
     EACH_FRESH: (each_step, tune_fresh),
     FEW_FIXED: (few_knots, tune_fixed),

@@ -23,10 +23,10 @@ ANY_RUN = {
     "truncated, forward": hg.Truncated(LONG, inner=hg.Forward()),
 }
 AT_A_MINIMUM = {
-    "conjugate gradient": hg.Implicit(solver=hg.ConjugateGradient(tolerance=1e-12)),
-    "normal equations": hg.Implicit(solver=hg.NormalEquations(tolerance=1e-12)),
-    "fixed point": hg.Implicit(solver=hg.FixedPoint(tolerance=1e-12)),
-    "neumann": hg.Implicit(solver=hg.Neumann(terms=400)),
+    "conjugate gradient": hg.Implicit(solver=hg.solvers.ConjugateGradient(tolerance=1e-12)),
+    "normal equations": hg.Implicit(solver=hg.solvers.NormalEquations(tolerance=1e-12)),
+    "fixed point": hg.Implicit(solver=hg.solvers.FixedPoint(tolerance=1e-12)),
+    "neumann": hg.Implicit(solver=hg.solvers.Neumann(terms=400)),
 }
 MOMENTUM = hg.Momentum(
     lambda hyper, t: hyper["rate"],

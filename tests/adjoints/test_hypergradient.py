@@ -61,7 +61,7 @@ def test_a_failure_is_nan_and_a_status(adjoint, steps, words):
 
 
 def test_a_failure_allowed_has_no_status():
-    adjoint = hg.Implicit(failure=hg.Warn())
+    adjoint = hg.Implicit(failure=hg.failures.Warn())
 
     def status():
         found = objective(2).hypergradient(HYPER, adjoint=adjoint)
@@ -76,7 +76,7 @@ def test_a_failure_allowed_has_no_status():
 def test_implicit_carries_its_solution():
     """With no steps of the solver, the answer is that of the solution carried."""
     whole = objective().hypergradient(HYPER, adjoint=hg.Implicit())
-    solver = hg.ConjugateGradient(steps=1, tolerance=0.5)
+    solver = hg.solvers.ConjugateGradient(steps=1, tolerance=0.5)
     again = objective().hypergradient(HYPER, adjoint=hg.Implicit(solver), carry=whole.carry)
     np.testing.assert_allclose(again.gradient["penalty"], whole.gradient["penalty"], rtol=1e-4)
 

@@ -13,10 +13,10 @@ import problems
 from hindgrad.adjoints import implicit
 
 SOLVERS = [
-    hg.ConjugateGradient(),
-    hg.NormalEquations(),
-    hg.FixedPoint(),
-    hg.Neumann(terms=100),
+    hg.solvers.ConjugateGradient(),
+    hg.solvers.NormalEquations(),
+    hg.solvers.FixedPoint(),
+    hg.solvers.Neumann(terms=100),
 ]
 CURVATURE = jnp.array([1.0, 2.0, 3.0])
 TARGET = jnp.array([1.0, -1.0, 2.0])
@@ -117,7 +117,7 @@ def test_singular_and_indefinite_hessians_are_never_wrong_in_silence(solver):
 
         def total(inputs, loss=loss, score=score):
             h, status = inputs
-            adjoint = hg.Implicit(solver=solver, failure=hg.Report(status))
+            adjoint = hg.Implicit(solver=solver, failure=hg.failures.Report(status))
             start = jax.lax.stop_gradient(jnp.stack([h, h]))
             return score(training(loss, steps=2)(start, h, adjoint=adjoint).params)
 
@@ -131,7 +131,7 @@ def test_singular_and_indefinite_hessians_are_never_wrong_in_silence(solver):
 
 FAILING = {
     "NOT_STATIONARY": (hg.Implicit(), training(steps=3), "did not end near a stationary point"),
-    "NOT_SOLVED": (hg.Implicit(solver=hg.Neumann(terms=1)), TRAINING, "was not solved"),
+    "NOT_SOLVED": (hg.Implicit(solver=hg.solvers.Neumann(terms=1)), TRAINING, "was not solved"),
     "NOT_FINITE": (hg.Implicit(), training(rate=1e20), "not finite"),
     "MOVES": (
         hg.Implicit(stationary=10.0),
@@ -150,7 +150,7 @@ def test_failures(cause):
 
     def total(h, status):
         reporting = hg.Implicit(
-            solver=adjoint.solver, stationary=adjoint.stationary, failure=hg.Report(status)
+            solver=adjoint.solver, stationary=adjoint.stationary, failure=hg.failures.Report(status)
         )
         return value(h, reporting, run)
 
@@ -176,12 +176,12 @@ def test_injected_weight_decay_moves_too():
 def test_warn_goes_on_with_the_answer_there_is():
     early = training(steps=3)
     with pytest.warns(UserWarning, match="did not end near a stationary point"):
-        got = gradient(hg.Implicit(failure=hg.Warn()), early)
+        got = gradient(hg.Implicit(failure=hg.failures.Warn()), early)
     np.testing.assert_allclose(got, gradient(hg.Implicit(stationary=10.0), early))
 
 
 def test_report_tells_how_well_it_went():
-    total = lambda h, status: value(h, hg.Implicit(failure=hg.Report(status)))
+    total = lambda h, status: value(h, hg.Implicit(failure=hg.failures.Report(status)))
     got, status = jax.grad(total, (0, 1))(HYPER, jnp.zeros(3))
     np.testing.assert_allclose(got, jax.grad(closed)(HYPER), rtol=1e-4)
     assert status[0] == 0
@@ -203,11 +203,11 @@ def test_messages_hold_every_value_to_a_digit():
 def test_a_guess_starts_the_solver_and_gets_the_solution():
     """A warm start: the right guess makes one step of a poor solver enough."""
     total = lambda h, guess, solver: value(h, hg.Implicit(solver=solver, guess=guess))
-    solver = hg.ConjugateGradient()
+    solver = hg.solvers.ConjugateGradient()
     got, solution = jax.grad(total, (0, 1))(HYPER, jnp.zeros(3), solver)
     end = CURVATURE * TARGET / (CURVATURE + HYPER)
     np.testing.assert_allclose(solution, 3 * end**2 / (CURVATURE + HYPER), rtol=1e-4)
-    poor = hg.FixedPoint(steps=1)
+    poor = hg.solvers.FixedPoint(steps=1)
     with pytest.raises(RuntimeError, match="was not solved"):
         jax.grad(total)(HYPER, jnp.zeros(3), poor)
     np.testing.assert_allclose(jax.grad(total)(HYPER, solution, poor), got, rtol=1e-4)
@@ -239,7 +239,7 @@ def test_refusals():
                 lambda h, pick=pick, run=run: pick(run(jnp.zeros(3), h, adjoint=hg.Implicit()))
             )(HYPER)
     outputs = lambda h: jnp.sum(
-        hg.unroll(relax, START, h, 3, adjoint=hg.Implicit(solver=hg.FixedPoint()))[1]
+        hg.unroll(relax, START, h, 3, adjoint=hg.Implicit(solver=hg.solvers.FixedPoint()))[1]
     )
     with pytest.raises(RuntimeError, match=r"\(the final state\) is known"):
         jax.grad(outputs)(HYPER)
@@ -309,7 +309,7 @@ def test_tuning_begins_each_solution_where_the_last_one_ended():
     run = hg.Training(loss, optimizer=hg.Momentum(0.5, 0.0), batches=lambda t: None, steps=100)
     score = lambda params, h, key: (params["w"] - 0.5) ** 2
     objective = hg.Objective(run, init={"w": jnp.zeros(())}, score=score)
-    adjoint = hg.Implicit(hg.FixedPoint(steps=1, rate=0.3), solved=1.0)
+    adjoint = hg.Implicit(hg.solvers.FixedPoint(steps=1, rate=0.3), solved=1.0)
     result = hg.tune(
         objective, {"l2": 0.5}, optax.sgd(0.0), steps=15, adjoint=adjoint, progress=False
     )
@@ -395,5 +395,5 @@ def test_what_is_held_is_a_constant(x64, optimizer):
 def test_a_constant_in_a_step(x64):
     step = lambda s, h, t: (0.5 * s[0] + h * s[1], s[1])
     start = jnp.zeros(2), jnp.ones(2)
-    run = lambda h: hg.unroll(step, start, h, 80, adjoint=hg.Implicit(hg.NormalEquations()))
+    run = lambda h: hg.unroll(step, start, h, 80, adjoint=hg.Implicit(hg.solvers.NormalEquations()))
     np.testing.assert_allclose(jax.grad(lambda h: run(h)[0][0].sum())(0.3), 4, rtol=1e-6)

@@ -347,7 +347,7 @@ def test_report():
     """NaN and a status; under vmap only for the run that failed."""
 
     def f(hyper, status):
-        return quadratic(hg.Reversible(failure=hg.Report(status)), MOMENTUM)(hyper, START)
+        return quadratic(hg.Reversible(failure=hg.failures.Report(status)), MOMENTUM)(hyper, START)
 
     both = jax.tree.map(lambda *x: jnp.stack(x), HYPER, HUGE)
     values, (grads, status) = jax.vmap(jax.value_and_grad(f, (0, 1)), (0, None))(both, jnp.zeros(3))
@@ -361,7 +361,7 @@ def test_report():
     training = unstable()
 
     def score(hyper, status):
-        adjoint = hg.Reversible(failure=hg.Report(status))
+        adjoint = hg.Reversible(failure=hg.failures.Report(status))
         return jnp.sum(training(START, hyper, adjoint=adjoint).params)
 
     grads, status = jax.grad(score, (0, 1))(HYPER, jnp.zeros(3))

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import hindgrad as hg
+from hindgrad.adjoints.solvers import ConjugateGradient, FixedPoint, Neumann, NormalEquations
 
 SIZE = 10
 SOLVERS = [
-    hg.ConjugateGradient(tolerance=1e-10),
-    hg.NormalEquations(tolerance=1e-10),
-    hg.FixedPoint(tolerance=1e-10),
-    hg.Neumann(terms=200),
+    ConjugateGradient(tolerance=1e-10),
+    NormalEquations(tolerance=1e-10),
+    FixedPoint(tolerance=1e-10),
+    Neumann(terms=200),
 ]
 BESIDES_CG = SOLVERS[1:]
 
@@ -75,11 +75,11 @@ def test_solves_without_symmetry(x64, key, solver):
 
 def test_normal_equations_solve_an_indefinite_system(x64):
     diagonal, vector = jnp.array([1.0, -2.0, 3.0]), jnp.array([1.0, 2.0, -1.0])
-    got, _ = solve(hg.NormalEquations(), jnp.diag(diagonal), vector)
+    got, _ = solve(NormalEquations(), jnp.diag(diagonal), vector)
     np.testing.assert_allclose(got, vector / diagonal, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [hg.ConjugateGradient, hg.NormalEquations, hg.FixedPoint])
+@pytest.mark.parametrize("kind", [ConjugateGradient, NormalEquations, FixedPoint])
 def test_a_good_guess_saves_steps(x64, key, kind):
     """After as few steps as leave much from zeros, next to nothing is left from a near guess."""
     matrix, vector = definite(key), jax.random.normal(key, (SIZE,))
@@ -92,25 +92,25 @@ def test_a_good_guess_saves_steps(x64, key, kind):
 def test_neumann_is_the_cut_off_series(x64, key):
     matrix, vector, rate, terms = definite(key), jax.random.normal(key, (SIZE,)), 0.2, 7
     operator = lambda x: matrix @ x
-    got = hg.Neumann(terms=terms, rate=rate).solve(operator, vector, vector)
+    got = Neumann(terms=terms, rate=rate).solve(operator, vector, vector)
     left = jnp.eye(SIZE) - rate * matrix
     series = sum(jnp.linalg.matrix_power(left, k) for k in range(terms))
     np.testing.assert_allclose(got, rate * series @ vector, rtol=1e-12)
     np.testing.assert_array_equal(
-        hg.Neumann(terms=1, rate=rate).solve(operator, vector, vector), rate * vector
+        Neumann(terms=1, rate=rate).solve(operator, vector, vector), rate * vector
     )
 
 
 def test_fixed_point_is_its_iteration(x64, key):
     matrix, vector = definite(key), jax.random.normal(key, (SIZE,))
     operator, x = lambda x: matrix @ x, jnp.ones(SIZE)
-    got = hg.FixedPoint(steps=3, rate=0.3).solve(operator, vector, x)
+    got = FixedPoint(steps=3, rate=0.3).solve(operator, vector, x)
     for _ in range(3):
         x = x + 0.3 * (vector - matrix @ x)
     np.testing.assert_allclose(got, x, rtol=1e-12)
 
 
-@pytest.mark.parametrize("solver", [hg.ConjugateGradient(), hg.FixedPoint()], ids=repr)
+@pytest.mark.parametrize("solver", [ConjugateGradient(), FixedPoint()], ids=repr)
 def test_small_curvature_among_many_parameters(solver):
     """Float32, and as many numbers as a small network has: a test for breakdown that grows with
     their number would take this for one."""
@@ -123,12 +123,12 @@ def test_small_curvature_among_many_parameters(solver):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: hg.ConjugateGradient(steps=0), "steps=0"),
-        (lambda: hg.ConjugateGradient(tolerance=0.0), "tolerance=0.0"),
-        (lambda: hg.NormalEquations(tolerance=-1.0), "tolerance=-1.0"),
-        (lambda: hg.FixedPoint(rate=0.0), "rate=0.0"),
-        (lambda: hg.Neumann(terms=0), "terms=0"),
-        (lambda: hg.Neumann(rate=float("nan")), "rate=nan"),
+        (lambda: ConjugateGradient(steps=0), "steps=0"),
+        (lambda: ConjugateGradient(tolerance=0.0), "tolerance=0.0"),
+        (lambda: NormalEquations(tolerance=-1.0), "tolerance=-1.0"),
+        (lambda: FixedPoint(rate=0.0), "rate=0.0"),
+        (lambda: Neumann(terms=0), "terms=0"),
+        (lambda: Neumann(rate=float("nan")), "rate=nan"),
     ],
 )
 def test_misuse(make, message):

@@ -63,11 +63,11 @@ def short_run(hyper, end, begin):
 
 
 HORIZONS = {
-    "carried": (hg.Carried(), whole_past),
-    "forgotten": (hg.Forgotten(), last_window),
-    "last window": (hg.LastWindow(), last_window),
-    "last window, replayed": (hg.LastWindow(hg.Checkpointed(slots=1)), last_window),
-    "restarted": (hg.Restarted(), short_run),
+    "carried": (hg.horizons.Carried(), whole_past),
+    "forgotten": (hg.horizons.Forgotten(), last_window),
+    "last window": (hg.horizons.LastWindow(), last_window),
+    "last window, replayed": (hg.horizons.LastWindow(hg.Checkpointed(slots=1)), last_window),
+    "restarted": (hg.horizons.Restarted(), short_run),
 }
 
 
@@ -115,7 +115,7 @@ def test_one_step_is_hypergradient_descent(x64):
     )
     next_batch = lambda params, hyper, t: training.loss(params, hyper, training.batches(t))
     result = tuned(
-        hg.Forgotten(), optax.sgd(outer), 1, training, jnp.asarray(0.05), valid=next_batch
+        hg.horizons.Forgotten(), optax.sgd(outer), 1, training, jnp.asarray(0.05), valid=next_batch
     )
     params, rate, rates = jnp.asarray(START), 0.05, []
     gradient = lambda params, t: jax.grad(training.loss)(params, None, batches(t))
@@ -138,7 +138,7 @@ def test_any_optax_optimizer(name):
         steps=6,
     )
     result = tuned(HORIZONS[name][0], optax.adam(0.01), training=training)
-    wanted = tuned(hg.LastWindow(hg.Checkpointed()), optax.adam(0.01), training=training)
+    wanted = tuned(hg.horizons.LastWindow(hg.Checkpointed()), optax.adam(0.01), training=training)
     jax.tree.map(
         lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4), result.hyper, wanted.hyper
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import hindgrad as hg
 import problems
+from hindgrad.tuning.horizons import Carried, LastWindow, Restarted
 from hindgrad.tuning.online import ACCEPTED, NO_GRADIENT, UNDONE
 
 START = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([0.5])}
@@ -93,8 +94,8 @@ def test_a_network_with_layers_of_its_own(key):
         lambda params, hyper, t: problems.valid(params),
         optax.adam(0.1),
         every=5,
-        horizon=hg.LastWindow(),
-        project=hg.Box(rate=(0.0, 0.25)),
+        horizon=LastWindow(),
+        project=hg.constraints.Box(rate=(0.0, 0.25)),
         progress=False,
     )
     rates = np.stack([result.trajectory.hyper["rate"][name] for name in names])
@@ -161,7 +162,7 @@ def test_restarted_schedules_stay_in_range():
     """The next run begins at step 0, but the range is checked from where this one ended."""
     schedule = training(hg.Momentum(lambda hyper, t: hyper["rate"][t], 0.5), steps=8)
     rate = jnp.array([0.01, 0.01, 0.01, 0.5])
-    result = tuned(schedule, {"rate": rate}, optax.sign_sgd(-0.1), horizon=hg.Restarted(), every=4)
+    result = tuned(schedule, {"rate": rate}, optax.sign_sgd(-0.1), horizon=Restarted(), every=4)
     assert (result.trajectory.hyper["rate"] >= 0).all()
 
 
@@ -231,8 +232,8 @@ def test_overshooting_near_the_minimum_is_no_divergence():
 def test_restarted_ends_with_a_whole_run():
     """Of 22 steps, 2 would be left over."""
     with pytest.raises(ValueError, match="only the 2 steps that are left of 22"):
-        tuned(training(steps=22), every=10, horizon=hg.Restarted())
-    result = tuned(training(steps=20), every=10, horizon=hg.Restarted(), outer=optax.sgd(0.0))
+        tuned(training(steps=22), every=10, horizon=Restarted())
+    result = tuned(training(steps=20), every=10, horizon=Restarted(), outer=optax.sgd(0.0))
     wanted = training(steps=10)(START, HYPER).params
     np.testing.assert_allclose(result.params["a"], wanted["a"], rtol=1e-5)
 
@@ -297,7 +298,7 @@ def test_complex_hyperparameters_are_refused_by_name():
     ],
     ids=["strict promotion", "no jit", "NaNs are errors", "leaks are errors"],
 )
-@pytest.mark.parametrize("horizon", [hg.Carried(), hg.LastWindow()])
+@pytest.mark.parametrize("horizon", [Carried(), LastWindow()])
 def test_settings_of_jax(setting, horizon):
     run = training(steps=4)
     with setting():

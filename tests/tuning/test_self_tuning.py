@@ -128,7 +128,7 @@ def test_projection():
         lambda h: optax.sgd(h["rate"]),
         {"rate": 0.05},
         optax.sgd(1.0),
-        project=hg.Box(rate=(0.01, 0.06)),
+        project=hg.constraints.Box(rate=(0.01, 0.06)),
     )
     _, states = train(optimizer)
     assert (states.hyper["rate"] <= np.float32(0.06)).all()

@@ -144,7 +144,7 @@ OTHERS = {
     "objective": {"objective": steep},
     "optimizer": {"optimizer": optax.adam(0.1, b1=0.8)},
     "hyper": {"hyper": HYPER | {"n": 4}},
-    "project": {"project": hg.Box(a=(None, 9.0))},
+    "project": {"project": hg.constraints.Box(a=(None, 9.0))},
     "patience": {"patience": 7},
     "average": {"average": 0.25},
     "steps": {"steps": STEPS + 1},

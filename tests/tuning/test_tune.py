@@ -55,7 +55,7 @@ def test_projection():
         {"a": jnp.zeros(3), "b": 1.0},
         optax.sgd(0.4),
         steps=40,
-        project=hg.Box(a=(0, 2), b=(0.5, None)),
+        project=hg.constraints.Box(a=(0, 2), b=(0.5, None)),
     )
     np.testing.assert_allclose(result.hyper["a"], [1, 2, 2], atol=1e-3)
     assert result.hyper["b"] == 0.5
@@ -212,7 +212,7 @@ def test_settings_of_jax(name):
     """The result is the same under each."""
     hyper = {"a": jnp.zeros(3), "b": 1.0, "small": jnp.ones(2, jnp.bfloat16)}
     value = lambda h, key: noisy(h, key) + jnp.sum(h["small"].astype(jnp.float32) ** 2)
-    box = hg.Box(a=(0, 2.5)) & hg.L1Ball(a=4.0)
+    box = hg.constraints.Box(a=(0, 2.5)) & hg.constraints.L1Ball(a=4.0)
     tune = lambda: quiet(
         value, hyper, optax.adam(0.1), steps=np.int64(4), key=np.uint8(1), project=box
     )

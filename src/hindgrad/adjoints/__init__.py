@@ -1,20 +1,14 @@
 """Adjoints: where the backward pass gets the past states from."""
 
 from hindgrad.adjoints.base import Adjoint as Adjoint
+from hindgrad.adjoints.base import Hypergradient as Hypergradient
 from hindgrad.adjoints.base import Recall as Recall
 from hindgrad.adjoints.checkpointed import Checkpointed as Checkpointed
 from hindgrad.adjoints.evolution import Evolution as Evolution
-from hindgrad.adjoints.failure import Raise as Raise
-from hindgrad.adjoints.failure import Report as Report
-from hindgrad.adjoints.failure import Warn as Warn
 from hindgrad.adjoints.forward import Forward as Forward
 from hindgrad.adjoints.implicit import Implicit as Implicit
 from hindgrad.adjoints.interpolated import Interpolated as Interpolated
 from hindgrad.adjoints.persistent import PersistentEvolution as PersistentEvolution
 from hindgrad.adjoints.reversible.adjoint import Reversible as Reversible
-from hindgrad.adjoints.solvers import ConjugateGradient as ConjugateGradient
-from hindgrad.adjoints.solvers import FixedPoint as FixedPoint
-from hindgrad.adjoints.solvers import Neumann as Neumann
-from hindgrad.adjoints.solvers import NormalEquations as NormalEquations
 from hindgrad.adjoints.stored import Stored as Stored
 from hindgrad.adjoints.truncated import Truncated as Truncated

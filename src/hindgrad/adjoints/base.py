@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import purity
-from hindgrad.adjoints.failure import Status
+from hindgrad.adjoints.failures import Status
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.sums import Compensated
 

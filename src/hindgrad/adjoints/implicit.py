@@ -14,7 +14,7 @@ from optax.tree import norm
 from hindgrad import trees
 from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits, forward
-from hindgrad.adjoints.failure import Failure, Raise, reported
+from hindgrad.adjoints.failures import Failure, Raise, reported
 from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, residual
 from hindgrad.dynamics import Dynamics, GradientTraining
 

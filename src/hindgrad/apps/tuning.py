@@ -5,9 +5,10 @@ from typing import Any
 import hindgrad as hg
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.work import os_error_code
+from hindgrad.tuning.tune import TuneResult
 
 
-def tune(*arguments: Any, **options: Any) -> hg.TuneResult:
+def tune(*arguments: Any, **options: Any) -> TuneResult:
     """`hindgrad.tune`, to the last step and without a diagnosis of the answer unless asked for.
 
     Raises `ArgumentError` where that says that it cannot begin or go on, such as from a start

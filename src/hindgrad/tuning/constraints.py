@@ -81,7 +81,7 @@ class Constraint(eqx.Module):
     one `Simplex` or `L1Ball` for each array; bounds on a `Symmetric` matrix must be symmetric.
     A constraint is static under `jax.jit`, and calling it works under `jit` and `vmap`.
 
-    >>> constraint = hg.Box(w=(0, 1)) & hg.L1Ball(w=1.25)
+    >>> constraint = hg.constraints.Box(w=(0, 1)) & hg.constraints.L1Ball(w=1.25)
     >>> constraint({"w": jnp.array([3.0, -1.0, 0.5])})["w"].tolist()
     [1.0, 0.0, 0.25]
 

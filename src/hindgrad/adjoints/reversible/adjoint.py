@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hindgrad import numerics
 from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits
-from hindgrad.adjoints.failure import Failure, Raise, Warn, reported
+from hindgrad.adjoints.failures import Failure, Raise, Warn, reported
 from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import Status, describe
 from hindgrad.adjoints.reversible.plan import Plan, plan_for

@@ -136,8 +136,8 @@ def _check_reversible(dynamics):
     if optimizer is None:
         raise ValueError(
             "Reversible() can run backwards only what is written as moves that can be undone: a "
-            "Training with hg.Momentum, hg.Adam or another hg.MovingOptimizer. Neither unroll "
-            "nor an optimizer from optax is. Use Checkpointed()."
+            "Training with hg.Momentum, hg.Adam or another hg.moves.MovingOptimizer. Neither "
+            "unroll nor an optimizer from optax is. Use Checkpointed()."
         )
     if optimizer.irreversible is not None:
         raise ValueError(

@@ -159,7 +159,8 @@ def learn(
         {"weights": jnp.asarray(weights)},
         optax.adam(OUTER_RATE),
         steps=steps,
-        project=hg.Box(weights=(trusted, 1)) & hg.L1Ball(weights=float(weights.sum())),
+        project=hg.constraints.Box(weights=(trusted, 1))
+        & hg.constraints.L1Ball(weights=float(weights.sum())),
         key=key,
         adjoint=hg.Stored(),
         checkpoint=checkpoint,

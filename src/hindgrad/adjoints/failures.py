@@ -89,7 +89,7 @@ class Report(Failure):
     tells why; its first number is 0 if all is well.
 
         def value(hyper, status):
-            return objective(hyper, adjoint=hg.Reversible(failure=hg.Report(status)))
+            return objective(hyper, adjoint=hg.Reversible(failure=hg.failures.Report(status)))
 
         value, (hypergradient, status) = jax.value_and_grad(value, (0, 1))(hyper, jnp.zeros(3))
 

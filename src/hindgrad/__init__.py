@@ -24,6 +24,7 @@ from hindgrad.diagnostics.diagnose import diagnose as diagnose
 from hindgrad.diagnostics.precision import precision as precision
 from hindgrad.dynamics import Dynamics as Dynamics
 from hindgrad.objective import Objective as Objective
+from hindgrad.objective import RunScore as RunScore
 from hindgrad.optimizers import Adam as Adam
 from hindgrad.optimizers import Coupled as Coupled
 from hindgrad.optimizers import Damped as Damped

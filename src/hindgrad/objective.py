@@ -29,6 +29,20 @@ def _split(init):
     return init if is_function else trees.Split(*trees.split_trained(init))
 
 
+class RunScore(eqx.Module):
+    """A score that asks for the whole run, not only the trained parameters.
+
+        hg.Objective(training, init=params, score=hg.RunScore(lambda run, hyper, key: …))
+
+    **Arguments:**
+
+    - `function`: a function `(run, hyper, key) -> scalar` of a `Run`: its parameters, the losses of
+      all steps, and the optimizer's memory at the end.
+    """
+
+    function: Callable[..., Float[Array, ""]]
+
+
 class Objective(eqx.Module):
     """The score of a training run, as an ordinary function of its hyperparameters.
 
@@ -40,14 +54,14 @@ class Objective(eqx.Module):
     - `training`: a `Training`, or a function `key -> Training` that draws one (a fresh split of
       the data and a fresh batch order, say).
     - `init`: the initial parameters, or a function `(hyper, key) -> params`.
-    - `score`: a function `(params, hyper, key) -> scalar`, of the trained parameters; lower is
-      better. It gets the same key as `training`, so that both can draw the same split; `init`
-      gets one of its own.
+    - `score`: a function `(params, hyper, key) -> scalar`, of the trained parameters, or
+      `RunScore(…)` of the whole run; lower is better. It gets the same key as `training`, so that
+      both can draw the same split; `init` gets one of its own.
     """
 
     training: Training | Callable[[PRNGKeyArray], Training]
     init: Any = eqx.field(kw_only=True, converter=_split)
-    score: Callable[..., Float[Array, ""]] = eqx.field(kw_only=True)
+    score: Callable[..., Float[Array, ""]] | RunScore = eqx.field(kw_only=True)
 
     def __call__(
         self,
@@ -142,7 +156,10 @@ class _Scored(ScoredRun):
 
     def __call__(self, hyper, adjoint):
         run = self.objective.run(hyper, self.key, adjoint=adjoint, steps=self.length)
-        return self._score(hyper, self.key, run.params)
+        score = self.objective.score
+        if isinstance(score, RunScore):
+            return as_scalar("score", score.function(run, hyper, self.key))
+        return as_scalar("score", score(run.params, hyper, self.key))
 
     def begin(self, hyper, key):
         return eqx.filter(self._begin(hyper, key), eqx.is_array)
@@ -154,8 +171,15 @@ class _Scored(ScoredRun):
         return eqx.filter((run.params, run.state), eqx.is_array)
 
     def score(self, hyper, key, state):
+        score = self.objective.score
+        if isinstance(score, RunScore):
+            raise ValueError(
+                "The score is a RunScore, which is known at the end of the run only, and "
+                "PersistentEvolution compares scores on the way. Give Objective(score=…) a "
+                "function of the parameters, or use Evolution(…)."
+            )
         params, _ = self._whole(hyper, key, state)
-        return self._score(hyper, key, params)
+        return as_scalar("score", score(params, hyper, key))
 
     def _begin(self, hyper, key):
         training, params = self.objective._start(hyper, key)
@@ -168,6 +192,3 @@ class _Scored(ScoredRun):
         like = eqx.filter_eval_shape(self._begin, hyper, key)
         is_array = lambda x: isinstance(x, jax.ShapeDtypeStruct)
         return eqx.combine(state, eqx.filter(like, is_array, inverse=True))
-
-    def _score(self, hyper, key, params):
-        return as_scalar("score", self.objective.score(params, hyper, key))

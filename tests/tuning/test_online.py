@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import hindgrad as hg
 import problems
 from hindgrad.tuning.horizons import Carried, LastWindow, Restarted
-from hindgrad.tuning.online import ACCEPTED, NO_GRADIENT, UNDONE
+from hindgrad.tuning.trajectory import ACCEPTED, NO_GRADIENT, UNDONE
 
 START = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([0.5])}
 STEPS, EVERY = 24, 4

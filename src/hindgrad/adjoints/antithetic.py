@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -146,6 +146,9 @@ def _once_backward(residuals, cotangent, perturbed, inputs, name):
 class Estimator(Adjoint):
     """An adjoint that estimates the gradient from scores of perturbed runs."""
 
+    takes_apart: ClassVar[bool]
+    """Whether it needs the run in parts, or only its score at the end."""
+
     @abc.abstractmethod
     def estimate(self, run: ScoredRun, hyper: PyTree) -> PyTree:
         """The estimate by itself: the derivative with respect to the inexact arrays in `hyper`."""
@@ -160,14 +163,14 @@ class Estimator(Adjoint):
         )
 
     def evaluate(self, run, hyper):
-        return _evaluated((_opened(run, hyper), hyper), self)
+        return _evaluated((_opened(run, hyper, self.takes_apart), hyper), self)
 
 
 class _Opened(ScoredRun):
     """A run, with what its parts close over made part of the pytree."""
 
     whole: Callable
-    parts: tuple[Callable, Callable, Callable]
+    parts: tuple[Callable, ...]
     key: PRNGKeyArray  # pyright: ignore[reportIncompatibleVariableOverride]
     length: int = eqx.field(static=True)
 
@@ -189,13 +192,15 @@ class _Opened(ScoredRun):
         return self.parts[2](hyper, key, state)
 
 
-def _opened(run, hyper):
-    state = eqx.filter_eval_shape(run.begin, hyper, run.key)
-    parts = (
-        trees.close(run.begin, hyper, run.key),
-        trees.close(run.step, hyper, run.key, state, jnp.int32(0)),
-        trees.close(run.score, hyper, run.key, state),
-    )
+def _opened(run, hyper, takes_apart):
+    parts = ()
+    if takes_apart:
+        state = eqx.filter_eval_shape(run.begin, hyper, run.key)
+        parts = (
+            trees.close(run.begin, hyper, run.key),
+            trees.close(run.step, hyper, run.key, state, jnp.int32(0)),
+            trees.close(run.score, hyper, run.key, state),
+        )
     whole = trees.close(lambda hyper: run(hyper, Stored()), hyper)
     return _Opened(whole=whole, parts=parts, key=run.key, length=run.steps)
 

@@ -48,6 +48,8 @@ class Evolution(antithetic.Estimator):
         optimizers="any, differentiable or not",
     )
 
+    takes_apart = False
+
     pairs: int = 16
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)
     key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=antithetic.as_key)

@@ -57,6 +57,8 @@ class PersistentEvolution(antithetic.Estimator):
         optimizers="any, differentiable or not",
     )
 
+    takes_apart = True
+
     pairs: int = 16
     window: int = eqx.field(kw_only=True)
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)

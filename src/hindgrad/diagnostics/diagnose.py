@@ -19,7 +19,7 @@ from hindgrad.diagnostics.foresight import Foresight
 from hindgrad.diagnostics.growth import Growth, course
 from hindgrad.diagnostics.metasmoothness import metasmoothness
 from hindgrad.diagnostics.say import say
-from hindgrad.objective import Objective
+from hindgrad.objective import Objective, RunScore
 from hindgrad.target import as_target, found_at, value_of
 
 ROUGH = 0.5
@@ -171,7 +171,7 @@ def examine(
     gives the objective elsewhere, for a function that is no `Objective`."""
     foretold = slope(gradient, line.stride)
     points = [_moved(line.at, line.stride, share) for share in (0.0, 0.5, 1.0)]
-    if not isinstance(objective, Objective):
+    if not isinstance(objective, Objective) or isinstance(objective.score, RunScore):
         values = float(value_there), float(value(points[1])), float(value(points[2]))
         return _worded(Diagnosis(Foresight(foretold, values), None, None, None, ""))
     key = jax.random.key(0) if key is None else key

@@ -51,6 +51,7 @@ def fit(
     every: Whole | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    on_step: Callable[[Evaluation, PyTree], None] | None = None,
 ) -> FitResult:
     """Learns an optimizer's weights by gradient descent through the training that they do.
 
@@ -89,6 +90,7 @@ def fit(
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
       with the same result to the bit; the same, too, after Ctrl-C.
     - `progress`: whether to show a progress line, on standard error.
+    - `on_step`: called after each evaluation with it and the weights, to log them anywhere.
 
     Raises `ValueError` if arguments do not fit together, or if `checkpoint` holds another call's
     state or a damaged one; `RuntimeError` if another call is using it; `TypeError` if an argument
@@ -126,8 +128,10 @@ def fit(
         try:
             with Bar(iterations, "learning", shown=progress) as bar:
                 while state.iteration < iterations:
-                    state = loop.go_on(state)
+                    seen, state = len(state.history), loop.go_on(state)
                     save(store, state, now=False)
+                    if on_step is not None and len(state.history) > seen:
+                        on_step(state.history[-1], state.weights)
                     latest, best = state.history[-1].value, state.best_value
                     bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g},")
         finally:  # an interruption loses nothing

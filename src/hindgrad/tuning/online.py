@@ -20,10 +20,15 @@ from hindgrad.tuning.horizons import Carried, Horizon, Position, Restarted
 from hindgrad.tuning.outer import check_outer, outer_update, refuse_complex
 from hindgrad.tuning.progress import Bar
 from hindgrad.tuning.ranges import out_of_range, within_range
+from hindgrad.tuning.trajectory import (
+    ACCEPTED,
+    NO_GRADIENT,
+    UNDONE,
+    Change,
+    OnlineResult,
+    Trajectory,
+)
 
-ACCEPTED, NO_GRADIENT, UNDONE = 0, 1, 2
-"""What became of a window: the hyperparameters were changed; they were not, as the hypergradient is
-not finite, and tangents began anew; the training diverged, and both went back."""
 FAR, RECENT = 10.0, 5
 """Training has diverged if the validation loss is NaN, or exceeds the median of the recent ones by
 this many times their spread and this many times the median's size."""
@@ -33,40 +38,6 @@ PIECES = 100
 """The run is compiled once and called about so many times."""
 TIRED = 8
 """So many windows undone in a row end the tuning."""
-
-
-class Trajectory(NamedTuple):
-    """Where it began, and what happened at each change; the first axis of the other arrays is over
-    the changes."""
-
-    begin: PyTree
-    """The hyperparameters at the start."""
-    steps: np.ndarray
-    """How many steps had been trained when the change was made, int [changes]."""
-    hyper: PyTree
-    """The hyperparameters with which training went on from there."""
-    values: np.ndarray
-    """The validation loss before the change, float [changes]."""
-    status: np.ndarray
-    """0 for a change made; 1 for none, as the hypergradient was not finite; 2 for a window that
-    was undone, as training diverged."""
-
-
-class OnlineResult(NamedTuple):
-    """What real-time tuning gives."""
-
-    params: PyTree
-    """The trained parameters."""
-    state: PyTree
-    """The optimizer's memory: what `Training(…, state=)` takes to go on."""
-    hyper: PyTree
-    """The hyperparameters after the last change (if that came at the end, nothing was trained with
-    them)."""
-    trajectory: Trajectory
-    losses: np.ndarray
-    """The training loss at every step, float [steps]."""
-    message: str
-    """In words: how often it changed, and what was undone."""
 
 
 def tune_online(
@@ -80,6 +51,7 @@ def tune_online(
     horizon: Horizon | None = None,
     project: Any = None,
     progress: bool = True,
+    on_step: Callable[[Change, PyTree], None] | None = None,
 ) -> OnlineResult:
     """Trains once, and changes the hyperparameters along their hypergradient meanwhile.
 
@@ -110,6 +82,8 @@ def tune_online(
       many hyperparameters.
     - `project`: constraints, as for `tune`.
     - `progress`: whether to show a progress line, on standard error.
+    - `on_step`: called for each `Change` with it and the hyperparameters after it, to log them
+      anywhere. (The run is compiled in about 100 pieces: the calls come after each.)
 
     Raises `ValueError` if the first window already diverges, coefficients are out of their range to
     begin with, or hyperparameters are complex; `RuntimeError` if training keeps diverging, or does
@@ -140,7 +114,9 @@ def tune_online(
     if wrong:
         raise ValueError(f"tune_online was given hyperparameters with {wrong}.")
     result = _conclude(
-        loop, eqx.filter(hyper, eqx.is_inexact_array), *_drive(loop, params, hyper, progress)
+        loop,
+        eqx.filter(hyper, eqx.is_inexact_array),
+        *_drive(loop, params, hyper, progress, on_step),
     )
     return result._replace(params=eqx.combine(result.params, fixed))
 
@@ -274,7 +250,7 @@ def _remainder(loop: _Loop, now: _Now, fixed: PyTree, steps: int):
     return loop.run(steps, fixed)(now.position.state, now.hyper, now.position.t, Stored())
 
 
-def _drive(loop, params, hyper, progress):
+def _drive(loop, params, hyper, progress, on_step):
     """The whole run, piece by piece: where it ended, and the records."""
     _, fixed = eqx.partition(hyper, eqx.is_inexact_array)
     now, records, done = loop.begin(params, hyper), [], 0
@@ -284,6 +260,8 @@ def _drive(loop, params, hyper, progress):
         while done < windows:
             now, new = _windows(loop, now, fixed, min(piece, windows - done))
             records.append(jax.tree.map(np.asarray, new))
+            if on_step is not None:
+                _call_each(on_step, loop, records[-1], done, fixed)
             done += int(np.sum(records[-1].status != UNDONE))
             _check_going(records)
             bar.show(done, f"validation loss {records[-1].value[-1]:.4g},")
@@ -294,6 +272,18 @@ def _drive(loop, params, hyper, progress):
         state, now, last = _finish(loop, now, fixed, rest)
         losses = np.concatenate([losses, last])
     return state, eqx.combine(now.hyper, fixed), records, losses
+
+
+def _call_each(on_step, loop, records, done, fixed):
+    for i, step in enumerate(_steps(loop, records.status, done)):
+        hyper = eqx.combine(jax.tree.map(lambda h, i=i: h[i], records.hyper), fixed)
+        on_step(Change(int(step), float(records.value[i]), int(records.status[i])), hyper)
+
+
+def _steps(loop, status, done=0):
+    """How many steps had been trained at each change, after `done` windows."""
+    undone = status == UNDONE
+    return loop.every * (done + np.cumsum(~undone) + undone)
 
 
 def _finish(loop, now, fixed, steps):
@@ -326,8 +316,7 @@ def _check_going(records):
 
 
 def _conclude(loop, begin, state, hyper, records, losses) -> OnlineResult:
-    undone = records.status == UNDONE
-    steps = loop.every * (np.cumsum(~undone) + undone)
+    steps = _steps(loop, records.status)
     trajectory = Trajectory(begin, steps, records.hyper, records.value, records.status)
     counts = [int(np.sum(records.status == s)) for s in (ACCEPTED, NO_GRADIENT, UNDONE)]
     message = f"Changes of the hyperparameters: {counts[0]}."

@@ -65,6 +65,7 @@ def tune(
     checkpoint: str | Path | None = None,
     progress: bool = True,
     diagnose: bool = True,
+    on_step: Callable[[Record, PyTree], None] | None = None,
 ) -> TuneResult:
     """Lowers an objective by its hypergradient, and returns the best hyperparameters seen.
 
@@ -107,6 +108,8 @@ def tune(
       that they give; `choose`, `progress` and `diagnose` may be others.
     - `progress`: whether to show a progress line, on standard error.
     - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.
+    - `on_step`: called after each step with its `Record` and the hyperparameters that it is about,
+      to log them anywhere. What it raises ends the tuning, and nothing is lost with a `checkpoint`.
 
     Raises `ValueError` if the start has no finite value or hypergradient, or if `checkpoint`
     holds another call's state or a damaged one; `RuntimeError` if another call is using it.
@@ -130,8 +133,10 @@ def tune(
                 while (step := len(state.history)) < steps:
                     if is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
                         break
-                    state = loop.advance(state, step)
+                    hyper, state = state.hyper, loop.advance(state, step)
                     save(store, state, now=False)
+                    if on_step is not None:
+                        on_step(state.history[-1], loop.whole(hyper))
                     show_record(bar, state.history[-1], state.best_value)
         finally:  # an interruption loses nothing
             if state.history:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from hindgrad.apps.report.online import plot_online
-from hindgrad.tuning.online import OnlineResult, Trajectory
+from hindgrad.tuning.trajectory import OnlineResult, Trajectory
 
 RNG = np.random.default_rng(0)
 

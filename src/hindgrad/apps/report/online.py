@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from hindgrad.tuning.online import UNDONE, OnlineResult
+from hindgrad.tuning.trajectory import UNDONE, OnlineResult
 
 LINES = 12
 """Of a hyperparameter with more elements, the mean and the range are drawn."""

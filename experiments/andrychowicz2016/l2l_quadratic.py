@@ -15,12 +15,17 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.andrychowicz2016 import l2l_quadratic_report as report
-from experiments.base import Experiment, Pieces, Results
+from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad.apps.optimizers.recipes import PAPERS_QUADRATIC, QUADRATIC
 from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
 from hindgrad.learned.curves import drawn_problems, learned_curves, made_losses
+
+ABOUT = (
+    "Learned optimizers on quadratics, beside others at tuned rates. Andrychowicz et al. "
+    "2016, *Learning to learn by gradient descent by gradient descent*, section 3.1."
+)
 
 RECIPES = {report.PAPERS: PAPERS_QUADRATIC, report.RELATIVE: QUADRATIC}
 
@@ -31,8 +36,9 @@ CHOOSE = {"mean": np.mean, "median": np.median}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes."""
+class Settings(Repeated):
+    """Sizes. Each optimizer is learned anew with each seed, and each seed has held-out problems of
+    its own."""
 
     iterations: tuple[int, int]
     """How many gradients the LSTM and the relative LSTM are learned by."""
@@ -50,9 +56,6 @@ class Settings:
     """Which are tried for the baselines, and"""
     decays: tuple[float, ...]
     """with these decays of momentum."""
-    seeds: int
-    """How many times each optimizer is learned; each has held-out problems of its own."""
-    seed: int = 0
 
 
 def held_out(seed: int) -> jax.Array:
@@ -103,8 +106,7 @@ def outcome(settings: Settings, curves: Float[np.ndarray, "problems steps"]) -> 
 
 
 def _numbers(values):
-    """As JSON can hold them, with null for infinity."""
-    return [float(v) if np.isfinite(v) else None for v in values]
+    return [*map(finite, values)]
 
 
 def tune(settings: Settings, baseline: Baseline, line: Line) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def run(settings: Settings, kept: Pieces, line: Line) -> Results:
         b.name: kept(f"tuned-{b.name}", lambda b=b: tune(settings, b, line)) for b in BASELINES
     }
     seeds = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         found = {
             name: kept(f"{name}-{seed}", lambda n=name, s=seed: learn(settings, n, s, kept, line))
             for name in RECIPES
@@ -209,16 +211,4 @@ SMALL = replace(
     rates=(0.01, 0.03),
     decays=(0.9,),
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="l2l-quadratic",
-    about="Learned optimizers on quadratics, beside others at tuned rates. Andrychowicz et al. "
-    "2016, *Learning to learn by gradient descent by gradient descent*, section 3.1.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

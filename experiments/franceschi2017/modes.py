@@ -223,7 +223,7 @@ SMALL = replace(
     steps=(10,),
     counts=(1, 4),
     block=2,
-    lengths=(10, 100),
+    lengths=(10,),
     length_count=2,
     seeds=1,
 )

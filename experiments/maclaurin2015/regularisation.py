@@ -74,6 +74,8 @@ class Settings(Repeated):
     authors_rate: float
     """Of the authors' plain gradient descent on the logistic regression's penalties."""
     network: Model
+    grains: tuple[str, ...]
+    """How finely the network's penalties are told apart, see `GRAINS`."""
     draws: int
     """Fresh trainings that each way is judged by."""
 
@@ -213,7 +215,7 @@ def ways(settings: Settings, part: str, seed: int) -> dict[str, Way]:
             report.AUTHORS: Way(report.WEIGHT, plain, same, None),
         }
     adam = optax.adam(settings.network.rate_outer)
-    grains = {grain: Way(grain, adam, same, seed) for grain in GRAINS}
+    grains = {grain: Way(grain, adam, same, seed) for grain in settings.grains}
     return grains | {report.FRESH: Way(report.WEIGHT, adam, anew, seed)}
 
 
@@ -301,6 +303,7 @@ DEFAULT = Settings(
         rate_outer=0.15,
         steps_outer=30,
     ),
+    grains=tuple(GRAINS),
     draws=5,
     seeds=3,
 )
@@ -316,6 +319,7 @@ SMALL = replace(
     network=replace(
         DEFAULT.network, hidden=(8,), train=100, valid=100, steps=20, batch=50, steps_outer=3
     ),
+    grains=(report.SHARED, report.WEIGHT),
     draws=1,
     seeds=1,
 )

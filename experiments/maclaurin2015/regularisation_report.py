@@ -105,8 +105,9 @@ def summary(results: Results) -> list[str]:
         f"{np.mean(values(results, 'logistic', AUTHORS, 'test')):.3f} (about .705 to .45)."
     ]
     lines += [_against(results, "logistic", WEIGHT, rival) for rival in (SHARED, NONE)]
-    lines += [_against(results, "network", grain, SHARED) for grain in (LAYER, UNIT, WEIGHT, FRESH)]
-    lines.append(_finer(results))
+    finer = [way for way in runs[0]["network"] if way not in (NONE, START, SHARED)]
+    lines += [_against(results, "network", way, SHARED) for way in finer]
+    lines.append(_fitted(results, finer))
     lines.append(
         "Each way's losses are means over "
         f"{results['call']['draws']} trainings with fresh initial weights and batches, the same "
@@ -137,10 +138,10 @@ def _against(results: Results, model: str, way: str, rival: str) -> str:
     )
 
 
-def _finer(results: Results) -> str:
+def _fitted(results: Results, finer: Sequence[str]) -> str:
     """Whether finer penalties overfit the validation images of the network."""
     gap = {}
-    for way in (SHARED, LAYER, UNIT, WEIGHT, FRESH):
+    for way in [SHARED, *finer]:
         test, valid = (np.mean(values(results, "network", way, part)) for part in ("test", "valid"))
         gap[way] = float(test - valid)
     shown = ", ".join(f"{way} {value:+.3f}" for way, value in gap.items())

@@ -18,6 +18,7 @@ def test_everything_is_written_and_nothing_else(written, finished):
     assert len((finished / "rates.csv").read_text().splitlines()) == 1 + SMALL.values
 
 
+@pytest.mark.slow
 def test_the_scan_is_that_of_the_written_out_run(results):
     """Damped momentum by hand, from the authors' random numbers, batches in order."""
     data = experiment.images(SMALL)

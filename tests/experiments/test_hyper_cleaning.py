@@ -88,6 +88,7 @@ def test_the_suspects_are_wrong_labels_mostly(runs):
         assert all(target[i] == given for i, given in run["suspects"]["odd"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_results(
     finished, reproduced, tmp_path, monkeypatch
 ):
@@ -103,6 +104,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     assert resumed == json.loads((finished / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkeypatch):
     """The checkpoints are written every step here, and the tuning ends after half of them."""
     settings = experiment.SMALL
@@ -148,6 +150,7 @@ def test_rows_are_in_one_part_only(drawn):
     np.testing.assert_array_equal(np.sort(x, axis=0), np.sort(everything, axis=0))
 
 
+@pytest.mark.slow
 def test_the_models_of_several_radii_share_nothing(drawn):
     """The gradient of one radius' weights is that of a tuning of that radius alone."""
     settings = experiment.SMALL

@@ -53,6 +53,7 @@ def test_each_data_set_has_its_classes_only(data):
     assert not rows[0] & rows[1]
 
 
+@pytest.mark.slow
 def test_held_out_images_are_looked_at_and_not_learned_from(data):
     """The losses are those of a training by hand on the training minibatches."""
     (sgd,) = SMALL.rivals()

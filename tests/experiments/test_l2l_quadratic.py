@@ -2,6 +2,7 @@
 
 import numpy as np
 import optax
+import pytest
 
 from experiments.andrychowicz2016 import l2l_quadratic as experiment
 from experiments.andrychowicz2016 import l2l_quadratic_report as report

@@ -1,5 +1,7 @@
 """Forward against reverse: what is measured, and where the words say they cross."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,11 @@ import pytest
 import hindgrad as hg
 from experiments.franceschi2017 import modes as experiment
 from experiments.franceschi2017 import modes_report as report
+from hindgrad.apps.progress import Line
 
 SMALL = experiment.SMALL
+STATE = 2 * 4
+"""Bytes for each weight: itself and its velocity."""
 
 
 def line(offset, slope, stored, *, size=1.0):
@@ -37,19 +42,24 @@ def test_every_count_is_measured(results):
         assert all(v > 0 for costs in found[what].values() for v in costs.values())
 
 
-def test_memory_grows_where_it_should(results):
-    """Forward's with the hyperparameters by as many states as there are more of them, and not
-    with the steps; that of stored states with the steps."""
+def test_forwards_memory_grows_with_the_hyperparameters(results):
+    """By as many states as there are more of them."""
     (found,) = results["networks"]
-    state = 2 * 4 * found["weights"]
     forward = found["bytes"]["Forward"]
-    assert forward["4"] - forward["1"] > 2.5 * state
-    lengths = {mode: list(sizes.values()) for mode, sizes in results["lengths"]["bytes"].items()}
+    assert forward["4"] - forward["1"] > 2.5 * STATE * found["weights"]
+
+
+@pytest.mark.slow
+def test_memory_grows_with_the_steps_where_states_are_stored():
+    found = experiment.over_lengths(dataclasses.replace(SMALL, lengths=(10, 100)), Line(2))
+    state = STATE * found["weights"]
+    lengths = {mode: list(sizes.values()) for mode, sizes in found["bytes"].items()}
     assert lengths["Forward"][1] < 1.1 * lengths["Forward"][0]
     assert lengths["Stored"][1] - lengths["Stored"][0] > 0.9 * 90 * state
     assert lengths["Reversible"][1] - lengths["Reversible"][0] < 0.2 * 90 * state
 
 
+@pytest.mark.slow
 def test_what_is_timed_is_the_hypergradient():
     run, _ = experiment.objective(SMALL, 8, 10)
     rates = jnp.linspace(0.05, 0.2, 4)
@@ -99,4 +109,4 @@ def test_a_call_that_will_take_too_long_is_not_made():
 def test_the_full_settings_time_all_counts():
     assert set(experiment.DEFAULT.counts) <= set(experiment.FULL.counts)
     assert max(experiment.DEFAULT.counts) == 1000
-    assert experiment.total(SMALL) == 2 + 2
+    assert experiment.total(SMALL) == 2 + 1

@@ -118,6 +118,7 @@ def test_separate_networks_learn_alone(drawn):
     assert not np.allclose(found[0]["w"][1], expected[0]["w"][1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_objective_is_that_of_plain_differentiation(drawn):
     """Through `Reversible`, as through every state stored."""
 

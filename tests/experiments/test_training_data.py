@@ -36,6 +36,7 @@ def by_hand(settings, drawn, layers, images, log_l2):
     return -np.log(p[np.arange(len(p)), np.asarray(drawn.valid.y)]).mean()
 
 
+@pytest.mark.slow
 def test_the_hypergradient_is_that_of_a_training_by_hand(drawn):
     settings = replace(SMALL, steps=4)
     hyper = experiment.start(settings, drawn, 3)
@@ -82,6 +83,7 @@ def test_real_images_are_one_of_each_class(drawn):
     np.testing.assert_allclose(means.x[4], x[y == 4].mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_chosen_training_has_the_lowest_validation_loss(drawn):
     settings = replace(SMALL, rates=(0.1, 1.0), l2s=(1e-3,), lengths=(4, 8))
     sets = [Examples(drawn.train.x[:40], drawn.train.y[:40])]

@@ -141,3 +141,9 @@ def cross_entropy(scores: Float[Array, "rows classes"], y: Int[Array, " rows"]) 
 def error(layers: Layers, examples: Examples) -> Float[Array, ""]:
     """The share of examples that are taken for another class."""
     return jnp.mean(logits(layers, examples.x).argmax(axis=1) != examples.y)
+
+
+def held_out(seed: int) -> PRNGKeyArray:
+    """The key of the problems that optimizers learned with a seed are compared on. Learning draws
+    its problems by keys made of the seed itself."""
+    return jax.random.fold_in(jax.random.key(2016), seed)

@@ -81,6 +81,7 @@ def write_markdown(folder: Path, *parts: str) -> None:
 
 
 def write_csv(path: Path, columns: Row, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes numbers as they are, a line for each single run."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -99,7 +100,7 @@ def caption(figure: Any, title: str, size: float = 11.5) -> None:
 
 
 def bare(ax: Axes) -> None:
-    """An image needs no axes."""
+    """An image needs no frame, and no numbers below it."""
     ax.set_xticks([])
     ax.tick_params(length=0, colors=INK)
     for side in ax.spines.values():
@@ -107,6 +108,7 @@ def bare(ax: Axes) -> None:
 
 
 def tidy_bar(bar: Colorbar) -> None:
+    """Takes away what the bar of an image does not need."""
     bar.ax.tick_params(which="both", labelsize=8, colors=INK, length=0)
     bar.outline.set_visible(False)  # type: ignore[operator]
 

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float
 
 from experiments.andrychowicz2016 import l2l_conv_report as report
+from experiments.models import held_out
 from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps.images import images
@@ -132,11 +133,6 @@ def datasets(settings: Settings) -> dict[str, Data]:
 def _only(images, labels):
     rows = np.flatnonzero(np.isin(np.asarray(images.y), labels))
     return images.take(np.resize(rows, len(images.y)))
-
-
-def held_out(seed: int) -> jax.Array:
-    """The key of the networks that optimizers learned with a seed are compared on."""
-    return jax.random.fold_in(jax.random.key(2016), seed)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.andrychowicz2016 import l2l_quadratic_report as report
+from experiments.models import held_out
 from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad.apps.optimizers.recipes import PAPERS_QUADRATIC, QUADRATIC
 from hindgrad.apps.progress import Line
@@ -58,12 +59,6 @@ class Settings(Repeated):
     """with these decays of momentum."""
 
 
-def held_out(seed: int) -> jax.Array:
-    """The key of the problems that optimizers learned with a seed are compared on. Learning draws
-    its problems by keys made of the seed itself."""
-    return jax.random.fold_in(jax.random.key(2016), seed)
-
-
 def learn(settings: Settings, name: str, seed: int, kept: Pieces, line: Line) -> dict[str, Any]:
     """Learns an optimizer, and runs it on problems that it has not seen."""
     recipe, iterations = RECIPES[name], settings.iterations[list(RECIPES).index(name)]
@@ -98,15 +93,11 @@ def outcome(settings: Settings, curves: Float[np.ndarray, "problems steps"]) -> 
         losses = curves[:count, list(settings.at)]
         quantiles = np.quantile(losses, QUANTILES, axis=0, method="nearest")
         found[str(count)] = {
-            "mean": _numbers(losses.mean(axis=0)),
-            "median": _numbers(quantiles[QUANTILES.index(0.5)]),
-            "quantiles": [_numbers(row) for row in quantiles],
+            "mean": [*map(finite, losses.mean(axis=0))],
+            "median": [*map(finite, quantiles[QUANTILES.index(0.5)])],
+            "quantiles": [[*map(finite, row)] for row in quantiles],
         }
     return found
-
-
-def _numbers(values):
-    return [*map(finite, values)]
 
 
 def tune(settings: Settings, baseline: Baseline, line: Line) -> dict[str, Any]:
@@ -147,7 +138,7 @@ def compare(
     best: dict[str, Any] = {}
     for count in {settings.few, settings.many}:
         chosen = {what: choose(tried[:, :count], axis=1) for what, choose in CHOOSE.items()}
-        best[str(count)] = {what: _numbers(v.min(axis=0)) for what, v in chosen.items()}
+        best[str(count)] = {what: [*map(finite, v.min(axis=0))] for what, v in chosen.items()}
     means = tried[:, :, settings.at.index(settings.tuned_at)].mean(axis=1)
     hindsight = candidates[int(np.argmin(means))]
     every = tuple(range(max(settings.at) + 1))

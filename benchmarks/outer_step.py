@@ -18,10 +18,10 @@ from rich.table import Table
 
 import hindgrad as hg
 from benchmarks.timing import medians
-from experiments import mnist
+from experiments import models
 from experiments.maclaurin2015 import schedules
-from experiments.maclaurin2015.schedules_adam import authors_adam
 from experiments.maclaurin2015.schedules_problem import Problem, initialiser
+from experiments.maclaurin2015.schedules_tuning import ADJOINT, authors_adam
 
 AUTHORS = 11.5
 
@@ -29,7 +29,7 @@ AUTHORS = 11.5
 def measure(settings: schedules.Settings, repeats: int) -> tuple[dict[str, float], int, int]:
     """Seconds of each way, and the numbers of parameters and of hyperparameters."""
     rows, form = settings.rows, schedules.each_step(settings)
-    split = mnist.in_order(settings.data, rows, rows, rows)
+    split = models.in_order(settings.data, rows, rows, rows)
     init = initialiser((split.train.x.shape[1], *settings.hidden, split.classes))
     objective = Problem(split, init, settings.batch, settings.steps).objective(form, split.train)
     hyper, key = form.start(**settings.start(settings.decays[0])), jax.random.key(settings.seed)
@@ -50,7 +50,7 @@ def measure(settings: schedules.Settings, repeats: int) -> tuple[dict[str, float
     seconds = medians(
         {
             "plain training": lambda: train(hyper, key),
-            "outer step, Reversible": outer_step(schedules.ADJOINT),
+            "outer step, Reversible": outer_step(ADJOINT),
             "outer step, Stored": outer_step(hg.Stored()),
         },
         repeats,

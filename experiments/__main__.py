@@ -1,13 +1,15 @@
 """`python -m experiments NAME`: runs an experiment from a paper on real data, and reports it."""
 
-import sys
+from collections.abc import Callable
 
-import tyro
+from hindgrad_command import load_and_run
 
-from experiments import reproduce
-from experiments.settings import Reproduce
-from hindgrad.apps.console import Output
+
+def _load() -> Callable[[], int]:
+    from experiments.runner import main
+
+    return main
+
 
 if __name__ == "__main__":
-    reproduce.run(tyro.cli(Reproduce, prog="python -m experiments"), Output())
-    sys.exit()
+    load_and_run(_load)

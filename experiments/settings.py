@@ -13,16 +13,16 @@ from hindgrad.apps.settings import Flag, check_counts, check_one, check_seed
 class Reproduce:
     """Reproduce an experiment from a paper on the real data, with its table and pictures.
 
-    hyper-cleaning: which labels are wrong? (Franceschi et al. 2017, section 5.1)
-    task-interactions: which tasks help each other? (the same, section 5.2)
-    phones: rates tuned in real time, during one run (the same, section 5.3)
-    modes: time and memory of forward and reverse mode
-    schedules: a rate for every step and layer (Maclaurin et al. 2015, section 3.1)
-    regularisation: a penalty for every pixel and weight (the same, section 3.2)
-    training-data: ten images to learn from, learned themselves (the same, section 3.3)
-    sharing: which alphabets should share weights? (the same, section 3.4)
-    chaos: where hypergradients become meaningless (the same, section 4)
-    l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
+    - hyper-cleaning: which labels are wrong? (Franceschi et al. 2017, section 5.1)
+    - task-interactions: which tasks help each other? (the same, section 5.2)
+    - phones: rates tuned in real time, during one run (the same, section 5.3)
+    - modes: time and memory of forward and reverse mode
+    - schedules: a rate for every step and layer (Maclaurin et al. 2015, section 3.1)
+    - regularisation: a penalty for every pixel and weight (the same, section 3.2)
+    - training-data: ten images to learn from, learned themselves (the same, section 3.3)
+    - sharing: which alphabets should share weights? (the same, section 3.4)
+    - chaos: where hypergradients become meaningless (the same, section 4)
+    - l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
 
     Example: python -m experiments hyper-cleaning
     """

@@ -4,16 +4,27 @@ interruption in them end in a traceback if the command were a part of it."""
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 
 def main() -> None:
     """Loads the command line and runs it."""
-    signal.signal(signal.SIGINT, _leave)
-    from hindgrad.apps.cli import main as run
+    load_and_run(_load)
 
+
+def load_and_run(load: Callable[[], Callable[[], int]]) -> None:
+    """Runs the program that `load` imports. An interruption while it loads is told in one line."""
+    signal.signal(signal.SIGINT, _leave)
+    run = load()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run())
+
+
+def _load() -> Callable[[], int]:
+    from hindgrad.apps.cli import main
+
+    return main
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -20,7 +20,8 @@ import optax
 from jaxtyping import Array, Float
 
 from experiments.andrychowicz2016 import l2l_conv_report as report
-from experiments.base import Experiment, Pieces, Results
+from experiments.models import held_out
+from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps.images import images
 from hindgrad.apps.progress import Line
@@ -35,11 +36,17 @@ from hindgrad.learned.moments import RNNProp
 from hindgrad.learned.partitioned import Partitioned
 from hindgrad.learned.problems import Problems
 
+ABOUT = (
+    "Learned optimizers on convolutional networks and CIFAR-10, one LSTM for each kind of "
+    "parameter. Andrychowicz et al. 2016, *Learning to learn by gradient descent by gradient "
+    "descent*, section 3.3."
+)
+
 KINDS = ("conv", "dense", "bias")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes."""
 
     data: str
@@ -80,8 +87,6 @@ class Settings:
     first: int
     """and how many of them all rates are tried on."""
     rates: tuple[float, ...]
-    seeds: int
-    seed: int = 0
 
     def optimizers(self) -> dict[str, LearnedOptimizer]:
         """What is learned."""
@@ -128,11 +133,6 @@ def datasets(settings: Settings) -> dict[str, Data]:
 def _only(images, labels):
     rows = np.flatnonzero(np.isin(np.asarray(images.y), labels))
     return images.take(np.resize(rows, len(images.y)))
-
-
-def held_out(seed: int) -> jax.Array:
-    """The key of the networks that optimizers learned with a seed are compared on."""
-    return jax.random.fold_in(jax.random.key(2016), seed)
 
 
 @functools.cache
@@ -213,10 +213,7 @@ def learned(
     return {
         "minutes": minutes,
         "message": result.message,
-        "history": [
-            [look.iteration, look.value if np.isfinite(look.value) else None]
-            for look in result.history
-        ],
+        "history": [[look.iteration, finite(look.value)] for look in result.history],
         "curves": {
             where: compared(settings, make, [result.weights], seed, data[where])
             for where in report.places(settings.subsets)
@@ -255,7 +252,7 @@ def run(settings: Settings, kept: Pieces, line: Line) -> Results:
         for b in settings.rivals()
     }
     seeds = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         found = {}
         for b in settings.rivals():
             line.stage(f"seed {seed}: {b.name} is compared")
@@ -347,17 +344,4 @@ SMALL = replace(
     tuning=2,
     first=1,
     rates=(0.01, 0.1),
-)
-
-EXPERIMENT = Experiment(
-    name="l2l-conv",
-    about="Learned optimizers on convolutional networks and CIFAR-10, one LSTM for each kind of "
-    "parameter. Andrychowicz et al. 2016, *Learning to learn by gradient descent by gradient "
-    "descent*, section 3.3.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

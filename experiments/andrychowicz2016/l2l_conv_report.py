@@ -1,16 +1,17 @@
 """What `l2l-conv` leaves behind: a table, words and pictures, made from its results."""
 
-import csv
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from hindgrad.apps.report import figures
+from experiments import reporting
+from experiments.reporting import number
+from experiments.runner import Results
 from hindgrad.apps.report.optimizer_curves import Panel, curves_figure, from_json
-from hindgrad.apps.report.tables import titled
 
 PAPERS, SUB = "LSTM by kind", "LSTM-sub"
 SHARED, NORMALIZED = "one LSTM", "RNNProp by kind"
@@ -30,8 +31,6 @@ STEPS = (10, 20, 50, 100)
 PIXELS, CHANNELS, KERNEL, DENSE, MINIBATCH = 32, (16, 16, 16), 5, 32, 128
 """The paper's network."""
 
-Results = dict[str, Any]
-
 
 def subset(labels: Sequence[int]) -> str:
     """What a subset of the classes is called."""
@@ -45,24 +44,24 @@ def places(subsets: Sequence[Sequence[int]]) -> list[str]:
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables and the pictures into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seed", "data", "optimizer", "images", "step", *LINES])
-        for seed in results["seeds"]:
-            for name, found in seed["optimizers"].items():
-                for where, parts in found["curves"].items():
-                    for part, about in PARTS.items():
-                        for step in _steps(results):
-                            values = [parts[part][line][step] for line in LINES]
-                            shown = ["" if v is None else v for v in values]
-                            writer.writerow([seed["seed"], where, name, about, step, *shown])
-    columns, rows = _columns(results), _rows(results)
-    lines = [columns, ["---"] * 2 + ["---:"] * (len(columns) - 2), *rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
-    for part, about in PARTS.items():
-        figure = curves_figure(_panels(results, part), loss=f"cross-entropy, {about}")
-        figures.save(figure, folder / f"{part}.png")
+    columns = ("seed", "data", "optimizer", "images", "step", *LINES)
+    reporting.write_csv(folder / "table.csv", columns, _singles(results))
+    text = reporting.markdown(_columns(results), _rows(results), words=2)
+    reporting.write_markdown(folder, text)
+    pictures = {
+        part: curves_figure(_panels(results, part), loss=f"cross-entropy, {about}")
+        for part, about in PARTS.items()
+    }
+    reporting.save(folder, pictures)
+
+
+def _singles(results: Results) -> Iterator[list[Any]]:
+    for seed in results["seeds"]:
+        for name, found in seed["optimizers"].items():
+            for where, parts in found["curves"].items():
+                for (part, about), step in itertools.product(PARTS.items(), _steps(results)):
+                    values = [number(parts[part][line][step], "") for line in LINES]
+                    yield [seed["seed"], where, name, about, step, *values]
 
 
 def _panels(results: Results, part: str) -> list[Panel]:
@@ -83,15 +82,11 @@ def _panels(results: Results, part: str) -> list[Panel]:
 
 def table(results: Results) -> Table:
     """Means and medians at the reported steps."""
-    shown = titled(
+    title = (
         f"Cross-entropy of {results['call']['compared']} networks, mean at steps, and median at "
         "the last; on held-out images and on training minibatches"
     )
-    for i, title in enumerate(_columns(results)):
-        shown.add_column(title, justify="right" if i > 1 else "left", no_wrap=True)
-    for row in _rows(results):
-        shown.add_row(*row)
-    return shown
+    return reporting.table(title, _columns(results), _rows(results), words=2)
 
 
 def _columns(results: Results) -> list[str]:
@@ -224,7 +219,7 @@ def _value(results: Results, name: str, where: str, part: str, line: str, step: 
     values = [
         seed["optimizers"][name]["curves"][where][part][line][step] for seed in results["seeds"]
     ]
-    return float(np.mean([np.inf if v is None else v for v in values]))
+    return float(np.mean([number(v) for v in values]))
 
 
 def _show(value: float) -> str:

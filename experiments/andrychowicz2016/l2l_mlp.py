@@ -19,16 +19,21 @@ import numpy as np
 from jaxtyping import PyTree
 
 from experiments.andrychowicz2016 import l2l_mlp_report as report
-from experiments.andrychowicz2016.l2l_mlp_baselines import described, restored
-from experiments.base import Experiment, Pieces, Results
+from experiments.runner import Pieces, Repeated, Results
 from hindgrad import learned
 from hindgrad.apps import images
 from hindgrad.apps.optimizers.recipes import falling_adam
 from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
-from hindgrad.learned.baselines import BASELINES, Tuned, tune_rate, tuned_curves
+from hindgrad.learned.baselines import BASELINES, Trials, Tuned, tune_rate, tuned_curves
 from hindgrad.learned.classifiers import small_normal
 from hindgrad.learned.problems import Family
+
+ABOUT = (
+    "Optimizers learned on small networks on MNIST, against others at tuned rates, on these "
+    "and on other networks. Andrychowicz et al. 2016, *Learning to learn by gradient descent by "
+    "gradient descent*, section 3.2."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ TASKS = (
     Task(BASE, lambda units: (units,), jax.nn.sigmoid, long=True),
     Task("twice the units", lambda units: (2 * units,), jax.nn.sigmoid),
     Task("two layers", lambda units: (units, units), jax.nn.sigmoid),
-    Task("ReLU", lambda units: (units,), jax.nn.relu),
+    Task(report.RELU, lambda units: (units,), jax.nn.relu),
 )
 
 
@@ -80,8 +85,8 @@ LEARNERS = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes."""
+class Settings(Repeated):
+    """Sizes. Each optimizer is learned anew with each seed."""
 
     data: str
     units: int
@@ -111,9 +116,6 @@ class Settings:
     """on so many problems."""
     problems: int
     """How many the optimizers are compared on."""
-    seeds: int
-    """How many times each is learned anew."""
-    seed: int = 0
 
     @property
     def middle(self) -> int:
@@ -209,6 +211,22 @@ def tune(settings: Settings, family: Family, near: dict[str, Tuned], steps: int)
     return tuned
 
 
+def described(tuned: Tuned) -> dict[str, Any]:
+    """What was chosen, as JSON can hold it."""
+    chosen = {key: getattr(tuned, key) for key in ("name", "rate", "decay", "step", "at_edge")}
+    trials = {key: np.asarray(value).tolist() for key, value in vars(tuned.trials).items()}
+    return chosen | {"trials": trials}
+
+
+def restored(found: dict[str, Any]) -> Tuned:
+    """What `described` was given."""
+    baseline = next(b for b in BASELINES if b.name == found["name"])
+    saved = found["trials"]
+    arrays = {key: np.array(saved[key]) for key in ("hyper", "values")}
+    trials = Trials(**arrays, at=tuple(saved["at"]), seen=tuple(saved["seen"]))
+    return trials.best(baseline, found["step"])
+
+
 def key_of(settings: Settings, number: int):
     """Of the problems for tuning (0), and of those that optimizers are compared on (1)."""
     return jax.random.fold_in(jax.random.key(settings.seed), 1_000 + number)
@@ -296,7 +314,7 @@ def learn_all(
 ) -> tuple[dict[str, Any], list[PyTree]]:
     """How the learning went by seed, and the weights of each."""
     how, weights = {}, []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         folder = kept.folder(f"{_file(name)}-{seed}")
         path = folder / "weights.safetensors"
 
@@ -364,7 +382,7 @@ SMALL = replace(
     steps=4,
     unroll=2,
     at=(2, 4),
-    tasks=(BASE, "ReLU"),
+    tasks=(BASE, report.RELU),
     baselines=("Adam",),
     learners=("RNNProp, scaled",),
     cheap=(2,),
@@ -374,17 +392,4 @@ SMALL = replace(
     decays=(0.9,),
     validation=2,
     problems=2,
-)
-
-EXPERIMENT = Experiment(
-    name="l2l-mlp",
-    about="Optimizers learned on small networks on MNIST, against others at tuned rates, on these "
-    "and on other networks. Andrychowicz et al. 2016, *Learning to learn by gradient descent by "
-    "gradient descent*, section 3.2.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -1,20 +1,22 @@
 """What `l2l-mlp` leaves behind: a table, words and pictures, made from its results."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
 
-from hindgrad.apps.report import figures
+from experiments import reporting
+from experiments.reporting import number
+from experiments.runner import Results
 from hindgrad.apps.report.optimizer_curves import Panel, Summary, curves_figure, from_json
-from hindgrad.apps.report.tables import titled
 
-Results = dict[str, Any]
 Found = Mapping[str, Any]
 """The results of one task."""
 Kind = Literal["mean", "median"]
+
+RELU = "ReLU"
+"""The networks that none is learned on."""
 
 PAPER_CURVES = {
     "LSTM": {20: 0.456, 50: 0.313, 98: 0.256, 198: 0.210},
@@ -34,24 +36,20 @@ FAILS = 1.5
 
 def write(results: Results, folder: Path) -> None:
     """Writes the table and the pictures into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["networks", "step", "optimizer", "tuned", "rate", "decay", "mean", "median"]
-        )
-        for name, found in results["tasks"].items():
-            writer.writerows(_lines(results, name, found))
-    columns = _columns(results)
-    rows = [columns, ["---", "---", *["---:"] * (len(columns) - 2)], *_rows(results)]
-    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    (folder / "table.md").write_text(text + "\n")
+    columns = ("networks", "step", "optimizer", "tuned", "rate", "decay", "mean", "median")
+    reporting.write_csv(folder / "table.csv", columns, _singles(results))
+    text = reporting.markdown(_columns(results), _rows(results), words=2)
+    reporting.write_markdown(folder, text)
     paper = PAPER_CURVES if results["call"]["data"] == "mnist" else {}
     (name, base), *others = results["tasks"].items()
     last = results["call"]["steps"]
-    panels = [_panel(f"{name}: {steps} steps", base, steps, paper) for steps in (last // 2, last)]
-    figures.save(curves_figure(panels, columns=2), folder / "curves.png")
-    panels = [_panel(name, found, last // 2, {}) for name, found in others]
-    figures.save(curves_figure(panels), folder / "other_networks.png")
+    lengths = [_panel(f"{name}: {steps} steps", base, steps, paper) for steps in (last // 2, last)]
+    networks = [_panel(name, found, last // 2, {}) for name, found in others]
+    pictures = {
+        "curves": curves_figure(lengths, columns=2),
+        "other_networks": curves_figure(networks),
+    }
+    reporting.save(folder, pictures)
 
 
 def _panel(title: str, found: Found, steps: int, paper: Mapping[str, Mapping[int, float]]) -> Panel:
@@ -74,14 +72,10 @@ def _curves(saved: Found) -> Found:
 def table(results: Results) -> Table:
     """Mean losses at the reported steps; medians are in the files."""
     problems = results["call"]["problems"]
-    shown = titled(f"Mean loss over {problems} held-out problems, by steps")
-    for i, title in enumerate(_columns(results)):
-        shown.add_column(
-            title.removeprefix("step "), justify="left" if i < 2 else "right", no_wrap=True
-        )
-    for row in _rows(results):
-        shown.add_row(*(cell.split(" (")[0] if i > 1 else cell for i, cell in enumerate(row)))
-    return shown
+    columns = [column.removeprefix("step ") for column in _columns(results)]
+    rows = [[*row[:2], *(cell.split(" (")[0] for cell in row[2:])] for row in _rows(results)]
+    title = f"Mean loss over {problems} held-out problems, by steps"
+    return reporting.table(title, columns, rows, words=2)
 
 
 def summary(results: Results) -> list[str]:
@@ -95,8 +89,8 @@ def summary(results: Results) -> list[str]:
         f"The best learned optimizer's loss at step {step} is {ours / others:.3f} of the best "
         f"baseline's (the paper's, at step 98: {PAPER_RATIO:.3f})."
     )
-    if "ReLU" in tasks:
-        lines.append(_failure_words(tasks["ReLU"], step))
+    if RELU in tasks:
+        lines.append(_failure_words(tasks[RELU], step))
     lines.append(_edge_words(tasks))
     return [*lines, _cost_words(results)]
 
@@ -119,8 +113,7 @@ def _lowest(curves: Mapping[str, Found], step: int, kind: Kind) -> tuple[str, fl
 
 
 def _at(saved: Found, step: int, kind: Kind) -> float:
-    value = saved[kind][step]
-    return float("inf") if value is None else value
+    return number(saved[kind][step])
 
 
 def _task_words(results: Results, name: str, found: Found) -> str:
@@ -165,13 +158,13 @@ def _cost_words(results: Results) -> str:
         name: sum(how["minutes"] for how in seeds.values())
         for name, seeds in results["learning"].items()
     }
-    learned = ", ".join(f"{name} {minutes:.1f}" for name, minutes in learning.items())
     tasks = results["tasks"].values()
     baselines = sum(sum(found["baselines"]["minutes"].values()) for found in tasks)
     curves = sum(saved["minutes"] for found in tasks for saved in found["learned"].values())
     call = results["call"]
     return (
-        f"Minutes: learning {learned}; tuning and running the baselines {baselines:.1f} (rates on "
+        f"Minutes: learning {reporting.minutes_in_words(learning)}; tuning and running the "
+        f"baselines {baselines:.1f} (rates on "
         f"{call['validation']} problems of their own), running the learned ones {curves:.1f}."
     )
 
@@ -207,14 +200,20 @@ def _cell(saved: Found, step: int) -> str:
     return f"{_at(saved, step, 'mean'):.3g} ({_at(saved, step, 'median'):.3g})"
 
 
-def _lines(results: Results, task: str, found: Found) -> Iterator[list[Any]]:
-    for step in _steps(results, found):
-        at = lambda saved, step=step: [_at(saved, step, kind) for kind in ("mean", "median")]
-        for name, saved in found["learned"].items():
-            yield [task, step, name, "", "", "", *at(saved)]
-        for name, tuned in found["baselines"]["own"].items():
-            saved = tuned[str(step)]
-            yield [task, step, name, "for this", saved["rate"], saved["decay"] or "", *at(saved)]
-        for name, saved in found["baselines"]["base"].items():
-            hyper = [saved["rate"], saved["decay"] or ""]
-            yield [task, step, name, "on the first", *hyper, *at(saved)]
+def _singles(results: Results) -> Iterator[list[Any]]:
+    for task, found in results["tasks"].items():
+        for step in _steps(results, found):
+            for name, tuned, saved in _optimizers(found, step):
+                hyper = [saved["rate"], saved["decay"] or ""] if tuned else ["", ""]
+                losses = [_at(saved, step, kind) for kind in ("mean", "median")]
+                yield [task, step, name, tuned, *hyper, *losses]
+
+
+def _optimizers(found: Found, step: int) -> Iterator[tuple[str, str, Found]]:
+    """All optimizers of a task, what their rates were tuned on, and their losses."""
+    for name, saved in found["learned"].items():
+        yield name, "", saved
+    for name, tuned in found["baselines"]["own"].items():
+        yield name, "for this", tuned[str(step)]
+    for name, saved in found["baselines"]["base"].items():
+        yield name, "on the first", saved

@@ -15,12 +15,18 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.andrychowicz2016 import l2l_quadratic_report as report
-from experiments.base import Experiment, Pieces, Results
+from experiments.models import held_out
+from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad.apps.optimizers.recipes import PAPERS_QUADRATIC, QUADRATIC
 from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
 from hindgrad.learned.curves import drawn_problems, learned_curves, made_losses
+
+ABOUT = (
+    "Learned optimizers on quadratics, beside others at tuned rates. Andrychowicz et al. "
+    "2016, *Learning to learn by gradient descent by gradient descent*, section 3.1."
+)
 
 RECIPES = {report.PAPERS: PAPERS_QUADRATIC, report.RELATIVE: QUADRATIC}
 
@@ -31,8 +37,9 @@ CHOOSE = {"mean": np.mean, "median": np.median}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes."""
+class Settings(Repeated):
+    """Sizes. Each optimizer is learned anew with each seed, and each seed has held-out problems of
+    its own."""
 
     iterations: tuple[int, int]
     """How many gradients the LSTM and the relative LSTM are learned by."""
@@ -50,15 +57,6 @@ class Settings:
     """Which are tried for the baselines, and"""
     decays: tuple[float, ...]
     """with these decays of momentum."""
-    seeds: int
-    """How many times each optimizer is learned; each has held-out problems of its own."""
-    seed: int = 0
-
-
-def held_out(seed: int) -> jax.Array:
-    """The key of the problems that optimizers learned with a seed are compared on. Learning draws
-    its problems by keys made of the seed itself."""
-    return jax.random.fold_in(jax.random.key(2016), seed)
 
 
 def learn(settings: Settings, name: str, seed: int, kept: Pieces, line: Line) -> dict[str, Any]:
@@ -95,16 +93,11 @@ def outcome(settings: Settings, curves: Float[np.ndarray, "problems steps"]) -> 
         losses = curves[:count, list(settings.at)]
         quantiles = np.quantile(losses, QUANTILES, axis=0, method="nearest")
         found[str(count)] = {
-            "mean": _numbers(losses.mean(axis=0)),
-            "median": _numbers(quantiles[QUANTILES.index(0.5)]),
-            "quantiles": [_numbers(row) for row in quantiles],
+            "mean": [*map(finite, losses.mean(axis=0))],
+            "median": [*map(finite, quantiles[QUANTILES.index(0.5)])],
+            "quantiles": [[*map(finite, row)] for row in quantiles],
         }
     return found
-
-
-def _numbers(values):
-    """As JSON can hold them, with null for infinity."""
-    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def tune(settings: Settings, baseline: Baseline, line: Line) -> dict[str, Any]:
@@ -145,7 +138,7 @@ def compare(
     best: dict[str, Any] = {}
     for count in {settings.few, settings.many}:
         chosen = {what: choose(tried[:, :count], axis=1) for what, choose in CHOOSE.items()}
-        best[str(count)] = {what: _numbers(v.min(axis=0)) for what, v in chosen.items()}
+        best[str(count)] = {what: [*map(finite, v.min(axis=0))] for what, v in chosen.items()}
     means = tried[:, :, settings.at.index(settings.tuned_at)].mean(axis=1)
     hindsight = candidates[int(np.argmin(means))]
     every = tuple(range(max(settings.at) + 1))
@@ -166,7 +159,7 @@ def run(settings: Settings, kept: Pieces, line: Line) -> Results:
         b.name: kept(f"tuned-{b.name}", lambda b=b: tune(settings, b, line)) for b in BASELINES
     }
     seeds = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         found = {
             name: kept(f"{name}-{seed}", lambda n=name, s=seed: learn(settings, n, s, kept, line))
             for name in RECIPES
@@ -209,16 +202,4 @@ SMALL = replace(
     rates=(0.01, 0.03),
     decays=(0.9,),
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="l2l-quadratic",
-    about="Learned optimizers on quadratics, beside others at tuned rates. Andrychowicz et al. "
-    "2016, *Learning to learn by gradient descent by gradient descent*, section 3.1.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

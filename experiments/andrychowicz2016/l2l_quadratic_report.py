@@ -1,19 +1,22 @@
 """What `l2l-quadratic` leaves behind: a table, words and pictures, made from its results."""
 
-import csv
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from hindgrad.apps.report import figures
+from experiments import reporting
+from experiments.reporting import number
+from experiments.runner import Results
 from hindgrad.apps.report.optimizer_curves import Panel, Summary, curves_figure, from_json
-from hindgrad.apps.report.tables import titled
 
 PAPERS, RELATIVE = "LSTM", "relative LSTM"
 LEARNED = (PAPERS, RELATIVE)
+
+LINES = ("mean", "median")
 
 OTHERS, HINDSIGHT = "other problems", "these problems"
 """What the baselines' rates are tuned on: for the mean at one step, or, in hindsight, for each
@@ -35,34 +38,27 @@ READ_OFF = {
 }
 """Mean losses by step, read off the paper's figure to 5 %."""
 
-Results = dict[str, Any]
-
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables and the pictures into a folder."""
-    steps = results["call"]["at"]
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seed", "optimizer", "tuned on", "problems", "step", "mean", "median"])
-        for seed in results["seeds"]:
-            for name, found in seed["optimizers"].items():
-                rows = {OTHERS: found, HINDSIGHT: found.get("best", {})}
-                for tuned, by_count in rows.items():
-                    for count in _counts(results) if by_count else ():
-                        here = by_count[str(count)]
-                        for step, mean, median in zip(
-                            steps, here["mean"], here["median"], strict=True
-                        ):
-                            on = "" if name in LEARNED else tuned
-                            row = [seed["seed"], name, on, count, step]
-                            writer.writerow([*row, _blank(mean), _blank(median)])
-    columns, rows = _columns(results), _rows(results)
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
-    for line in ("mean", "median"):
-        figure = curves_figure(_panels(results, line), line=line, source="the paper's figure")
-        figures.save(figure, folder / f"{line}.png")
+    columns = ("seed", "optimizer", "tuned on", "problems", "step", *LINES)
+    reporting.write_csv(folder / "table.csv", columns, _singles(results))
+    reporting.write_markdown(folder, reporting.markdown(_columns(results), _rows(results)))
+    pictures = {
+        line: curves_figure(_panels(results, line), line=line, source="the paper's figure")
+        for line in LINES
+    }
+    reporting.save(folder, pictures)
+
+
+def _singles(results: Results) -> Iterator[list[Any]]:
+    for seed in results["seeds"]:
+        for name, found in seed["optimizers"].items():
+            tuned = {"": found} if name in LEARNED else {OTHERS: found, HINDSIGHT: found["best"]}
+            for (on, by_count), count in itertools.product(tuned.items(), _counts(results)):
+                losses = [map(number, by_count[str(count)][line]) for line in LINES]
+                for step, *values in zip(results["call"]["at"], *losses, strict=True):
+                    yield [seed["seed"], name, on, count, step, *values]
 
 
 def _panels(results: Results, line: str) -> list[Panel]:
@@ -91,14 +87,13 @@ def _panels(results: Results, line: str) -> list[Panel]:
 def table(results: Results) -> Table:
     """Means and medians at the reported steps."""
     count = max(_counts(results))
-    shown = titled(
+    title = (
         f"Mean and median loss of {count:,} held-out quadratics at each step; baselines tuned on "
         f"others for the mean at {results['call']['tuned_at']}, and (best) on these very problems, "
         "for each number alone"
     )
     steps = results["call"]["at"]
-    for i, title in enumerate(["step", *map(str, steps)]):
-        shown.add_column(title, justify="right" if i else "left", no_wrap=True)
+    shown = reporting.table(title, ("step", *map(str, steps)), ())
     rows = _rows(results)
     for what, first in (("mean", 1), ("median", 1 + len(steps))):
         shown.add_section()
@@ -230,17 +225,13 @@ def _rows(results: Results) -> list[list[str]]:
 def _values(results: Results, name: str, what: str, count: int) -> list[float]:
     """At the reported steps, averaged over the seeds."""
     found = [s["optimizers"][name][str(count)][what] for s in results["seeds"]]
-    return np.mean([_floats(row) for row in found], axis=0).tolist()
+    return np.mean([[*map(number, row)] for row in found], axis=0).tolist()
 
 
 def _best(results: Results, name: str, what: str, count: int) -> list[float]:
     """Those of a baseline at its best in hindsight for each number alone."""
     found = [s["optimizers"][name]["best"][str(count)][what] for s in results["seeds"]]
-    return np.mean([_floats(row) for row in found], axis=0).tolist()
-
-
-def _floats(row: Sequence[float | None]) -> list[float]:
-    return [np.inf if v is None else v for v in row]
+    return np.mean([[*map(number, row)] for row in found], axis=0).tolist()
 
 
 def _counts(results: Results) -> list[int]:
@@ -260,7 +251,3 @@ def _show(value: float) -> str:
     if not np.isfinite(value):
         return "inf"
     return f"{value:.0e}" if 0 < value < 1e-3 or value >= 1e3 else f"{value:.3g}"
-
-
-def _blank(value: float | None) -> float | str:
-    return "inf" if value is None else value

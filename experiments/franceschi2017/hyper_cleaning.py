@@ -25,12 +25,18 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from sklearn.metrics import f1_score, roc_auc_score
 
 import hindgrad as hg
-from experiments.base import Experiment, Pieces, Results
+from experiments import runner
 from experiments.franceschi2017 import hyper_cleaning_report as report
-from experiments.franceschi2017.hyper_cleaning_report import BASELINE, ORACLE, VALIDATION
+from experiments.models import Examples, images
+from experiments.runner import Pieces, Repeated, Results
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
 from hindgrad.tuning.state import Record
+
+ABOUT = (
+    "Which labels are wrong? Franceschi et al. 2017, *Forward and reverse gradient-based "
+    "hyperparameter optimization*, section 5.1."
+)
 
 CORRUPTED = 1e-3
 """An example whose weight is below this is taken for corrupted, as in the paper."""
@@ -43,7 +49,7 @@ SHOWN, ODD = 32, 16
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes and rates; the rates are those of a loss that is a mean."""
 
     data: str
@@ -57,26 +63,14 @@ class Settings:
     steps_final: int
     """Steps of the models that are tested."""
     rate_final: float
-    seeds: int
-    seed: int = 0
-
-
-class Images(eqx.Module):
-    """Images with labels."""
-
-    x: Float[Array, "rows pixels"]
-    y: Int[Array, " rows"]
-
-    def __add__(self, other: "Images") -> "Images":
-        return Images(jnp.concatenate([self.x, other.x]), jnp.concatenate([self.y, other.y]))
 
 
 class Draw(eqx.Module):
     """One draw of rows and of wrong labels."""
 
-    train: Images
-    valid: Images
-    test: Images
+    train: Examples
+    valid: Examples
+    test: Examples
     flipped: Bool[np.ndarray, " rows"]
     """Which training labels are wrong."""
     indices: Int[np.ndarray, " rows"]
@@ -94,16 +88,11 @@ def draw(settings: Settings, seed: int) -> Draw:
     flipped = np.zeros(n, bool)
     flipped[rng.permutation(n)[: n // 2]] = True
     given = (data.y[rows[:n]] + flipped * rng.integers(1, classes, n)) % classes
-    scale = np.float32(data.x.max())
-
-    def images(rows, y):
-        return Images(jnp.asarray(data.x[rows] / scale, jnp.float32), jnp.asarray(y, jnp.int32))
-
-    valid = rows[n : 2 * n]
+    x = images(data, rows[:n]).x
     return Draw(
-        images(rows[:n], given),
-        images(valid, data.y[valid]),
-        images(test, data.y[test]),
+        Examples(x, jnp.asarray(given, jnp.int32)),
+        images(data, rows[n : 2 * n]),
+        images(data, test),
         flipped,
         rows[:n],
         classes,
@@ -118,14 +107,14 @@ def logits(params: PyTree, x: Float[Array, "rows pixels"]) -> Float[Array, "mode
     return product.reshape(models, classes, -1) + params["b"][:, :, None]
 
 
-def losses(params: PyTree, images: Images) -> Float[Array, "models rows"]:
+def losses(params: PyTree, images: Examples) -> Float[Array, "models rows"]:
     """The cross-entropy of each model for each row."""
     scores = logits(params, images.x)
     right = jax.nn.one_hot(images.y, scores.shape[1], axis=0)
     return jax.nn.logsumexp(scores, axis=1) - jnp.sum(scores * right[None], axis=1)
 
 
-def training(images: Images, totals: Float[Array, " models"], rate: float, steps: int):
+def training(images: Examples, totals: Float[Array, " models"], rate: float, steps: int):
     """Gradient descent of each model on its weighted loss over its total.
 
     With the radius for a total, the rate is the paper's .1 N/R for a mean over the N rows.
@@ -149,7 +138,7 @@ class Cleaning(eqx.Module):
 
     training: hg.Training
     params: PyTree
-    valid: Images
+    valid: Examples
     names: tuple[str, ...] = eqx.field(static=True)
     """The radii, in the order of the models."""
     watch: Any = eqx.field(static=True)
@@ -204,16 +193,13 @@ def tune(settings: Settings, drawn: Draw, watch: Watch) -> dict[str, Any]:
         tuple(radii),
         watch,
     )
-    result = hg.tune(
+    result = runner.tune(
         objective,
         {name: jnp.full(n, radius / n) for name, radius in radii.items()},
         optax.adam(settings.rate_outer),
         steps=settings.steps_outer,
         project=hg.constraints.Box(dict.fromkeys(radii, (0, 1))) & hg.constraints.L1Ball(radii),
-        patience=None,
         checkpoint=watch.folder / "tuning",
-        progress=False,
-        diagnose=False,
     )
     jax.effects_barrier()
     return {
@@ -263,9 +249,9 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
 
     def judge():
         references = {
-            ORACLE: ~drawn.flipped,
-            BASELINE: np.ones(n, bool),
-            VALIDATION: np.zeros(n, bool),
+            report.ORACLE: ~drawn.flipped,
+            report.BASELINE: np.ones(n, bool),
+            report.VALIDATION: np.zeros(n, bool),
         }
         cleaned = {radius: w >= CORRUPTED for radius, w in weights.items()}
         hurts = np.asarray(first_hypergradient(settings, drawn))
@@ -316,10 +302,7 @@ def suspects(drawn: Draw, weights: Mapping[str, np.ndarray], hurts: np.ndarray) 
 
 def run(settings: Settings, kept: Pieces, line: Line) -> Results:
     """All seeds."""
-    runs = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        runs.append(one_seed(settings, seed, kept, line))
-    return {"runs": runs}
+    return {"runs": [one_seed(settings, seed, kept, line) for seed in settings.each_seed()]}
 
 
 def total(settings: Settings) -> int:
@@ -363,16 +346,4 @@ SMALL = replace(
     rate_outer=0.1,
     steps_final=50,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="hyper-cleaning",
-    about="Which labels are wrong? Franceschi et al. 2017, *Forward and reverse gradient-based "
-    "hyperparameter optimization*, section 5.1.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -1,17 +1,19 @@
 """What `hyper_cleaning` leaves behind: tables, words and pictures, all made from its results."""
 
-import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.table import Table
 
-from experiments.franceschi2017 import hyper_cleaning_pictures as cleaning
-from experiments.franceschi2017.hyper_cleaning_pictures import Suspect
+from experiments import reporting
+from experiments.reporting import mean_sd
+from experiments.runner import Results
 from hindgrad.apps import datasets
-from hindgrad.apps.report import figures
-from hindgrad.apps.report.tables import titled
+from hindgrad.apps.report.figures import INK, PALETTE, head, layer_colors, new_figure, tidy
 
 ORACLE, BASELINE, VALIDATION = "oracle", "baseline", "validation only"
 
@@ -22,45 +24,60 @@ TRAINED_ON = {
 }
 CLEANED = "R = …: the validation rows and the training rows whose weight is not 0"
 
-COLUMNS = ("test accuracy, %", "F1", "precision", "recall")
+COLUMNS = ("", "test accuracy, %", "F1", "precision", "recall")
 
-Results = dict[str, Any]
+CLEAN, FLIPPED = PALETTE["random"], PALETTE["tuned"]
+REFERENCES = (INK, PALETTE["TPE"], PALETTE["defaults"])
+
+
+class Suspect(NamedTuple):
+    """An example taken for corrupted."""
+
+    image: np.ndarray
+    """[height, width]"""
+    given: str
+    """The label it came with."""
+    true: str
+    """The data set's own label."""
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables and pictures into a folder."""
     radii, runs = _radii(results), results["runs"]
-    _write_csv(results, folder / "table.csv")
-    lines = ["| " + " | ".join(["", *COLUMNS]) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in _rows(results)]
-    lines += ["", *(f"- {line}" for line in (*TRAINED_ON.values(), CLEANED))]
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    measures = ("f1", "precision", "recall", "found")
+    singles = []
+    for run in runs:
+        for name, accuracy in run["accuracy"].items():
+            found = run["detection"].get(name, {})
+            singles.append([name, run["seed"], accuracy, *(found.get(m, "") for m in measures)])
+    columns = ("model", "seed", "test_accuracy_percent", *measures)
+    reporting.write_csv(folder / "table.csv", columns, singles)
+    about = "".join(f"- {line}\n" for line in (*TRAINED_ON.values(), CLEANED))
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results)), about)
     accuracy = {name: _accuracies(results, name) for name in runs[0]["accuracy"]}
     tuned = {name: accuracy.pop(name) for name in radii}
-    figures.save(cleaning.accuracy_figure(tuned, accuracy), folder / "accuracy.png")
     first = runs[0]
-    figures.save(cleaning.weights_figure(first["histogram"]), folder / "weights.png")
     curves = {
         name: {radius: [step[i] for step in first["seen"][name]] for i, radius in enumerate(radii)}
         for name in ("valid", "f1")
     }
-    figures.save(cleaning.tuning_figure(**curves), folder / "tuning.png")
     data = datasets.load(results["call"]["data"])
     groups = [_suspects(data, first["suspects"][name]) for name in ("worst", "odd")]
-    figures.save(cleaning.suspects_figure(*groups), folder / "suspects.png")
+    pictures = {
+        "accuracy": accuracy_figure(tuned, accuracy),
+        "weights": weights_figure(first["histogram"]),
+        "tuning": tuning_figure(**curves),
+        "suspects": suspects_figure(*groups),
+    }
+    reporting.save(folder, pictures)
 
 
 def table(results: Results) -> Table:
     """The paper's table, with the validation examples alone."""
-    seeds = len(results["runs"])
-    shown = titled(f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}")
+    seeds = reporting.times(len(results["runs"]), "seed")
+    shown = reporting.table(f"Mean ± standard deviation over {seeds}", COLUMNS, _rows(results))
     shown.caption = "\n".join(["Trained on", *TRAINED_ON.values(), CLEANED])
     shown.caption_justify = "left"
-    shown.add_column("", no_wrap=True)
-    for name in COLUMNS:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in _rows(results):
-        shown.add_row(*row)
     return shown
 
 
@@ -108,32 +125,14 @@ def _rows(results: Results) -> list[list[str]]:
     """The table's cells: the references, and then the radii."""
     rows = []
     for name in results["runs"][0]["accuracy"]:
-        cells = [_spread(_accuracies(results, name), 2)]
+        cells = [mean_sd(_accuracies(results, name), 2)]
         if name in TRAINED_ON:
             rows.append([name, *cells, "", "", ""])
             continue
         measures = ("f1", "precision", "recall")
-        cells += [_spread(_detections(results, name, measure), 3) for measure in measures]
+        cells += [mean_sd(_detections(results, name, measure), 3) for measure in measures]
         rows.append([f"R = {name}", *cells])
     return rows
-
-
-def _spread(values: list[float], digits: int) -> str:
-    tail = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{tail}"
-
-
-def _write_csv(results: Results, path: Path) -> None:
-    """One line for each model and seed."""
-    measures = ["f1", "precision", "recall", "found"]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["model", "seed", "test_accuracy_percent", *measures])
-        for run in results["runs"]:
-            for name, accuracy in run["accuracy"].items():
-                detection = run["detection"].get(name, {})
-                cells = [detection.get(measure, "") for measure in measures]
-                writer.writerow([name, run["seed"], accuracy, *cells])
 
 
 def _suspects(data: datasets.Dataset, rows: list[list[int]]) -> list[Suspect]:
@@ -143,3 +142,92 @@ def _suspects(data: datasets.Dataset, rows: list[list[int]]) -> list[Suspect]:
         Suspect(data.x[i].reshape(shape), data.classes[given], data.classes[data.y[i]])
         for i, given in rows
     ]
+
+
+def accuracy_figure(
+    tuned: Mapping[str, Sequence[float]], references: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Test accuracy by radius, a point for each seed; a line for each reference's mean."""
+    figure = new_figure(8.4, 4.4)
+    ax = figure.subplots()
+    positions = np.arange(len(tuned))
+    values = np.array(list(tuned.values()))
+    for (name, accuracies), color in zip(references.items(), REFERENCES, strict=True):
+        mean = float(np.mean(accuracies))
+        label = f"{name}: {mean:.2f}"
+        ax.axhline(mean, color=color, linestyle="--", linewidth=1.3, zorder=1, label=label)
+    for seed in values.T:
+        ax.plot(positions, seed, "o", color=FLIPPED, alpha=0.45, markersize=5, zorder=2)
+    means = values.mean(axis=1)
+    ax.plot(positions, means, "D-", color=FLIPPED, markersize=7, zorder=3, label="cleaned")
+    ax.set_xticks(positions, list(tuned))
+    ax.set_xlabel("radius R, the bound on the sum of the weights")
+    ax.margins(x=0.12)
+    head(ax, "test accuracy in %: means, and a point for each seed")
+    tidy(ax)
+    return figure
+
+
+def weights_figure(histograms: Mapping[str, Mapping[str, Sequence[int]]]) -> Figure:
+    """Where the learned weights lie, for right and for wrong labels; one panel for each radius."""
+    figure = new_figure(2.9 * len(histograms) + 0.6, 3.5)
+    axes = np.atleast_1d(figure.subplots(1, len(histograms), sharey=True))
+    for ax, (radius, counts) in zip(axes, histograms.items(), strict=True):
+        for name, color in (("clean", CLEAN), ("flipped", FLIPPED)):
+            edges = np.linspace(0, 1, len(counts[name]) + 1)
+            ax.stairs(counts[name], edges, fill=True, color=color, alpha=0.45)
+            ax.stairs(counts[name], edges, color=color, label=f"{name} labels")
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("learned weight")
+        head(ax, f"R = {radius}", legend=ax is axes[0])
+        tidy(ax)
+    axes[0].set_ylabel("examples")
+    return figure
+
+
+def tuning_figure(
+    valid: Mapping[str, Sequence[float]], f1: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Validation loss and F1 over the outer steps, a line for each radius."""
+    figure = new_figure(10.4, 4.2)
+    axes = figure.subplots(1, 2)
+    for ax, curves, title in (
+        (axes[0], valid, "validation loss"),
+        (axes[1], f1, "F1 of finding the flipped labels"),
+    ):
+        for (radius, values), color in zip(curves.items(), layer_colors(len(curves)), strict=True):
+            ax.plot(values, color=color, linewidth=1.8, label=f"R = {radius}")
+        ax.set_xlabel("outer step")
+        ax.set_xlim(0, max(1, *(len(values) - 1 for values in curves.values())))
+        head(ax, title)
+        tidy(ax)
+    axes[1].set_ylim(0, 1)
+    return figure
+
+
+def suspects_figure(worst: Sequence[Suspect], odd: Sequence[Suspect]) -> Figure:
+    """The most suspicious examples of all, and of those whose label is the data set's own."""
+    columns = 16
+    rows = [-(-len(group) // columns) for group in (worst, odd)]
+    figure = new_figure(11.5, 1.05 * sum(rows) + 1.2)
+    parts = np.ravel(figure.subfigures(2, 1, height_ratios=[r + 0.45 for r in rows]))  # type: ignore[arg-type]
+    titles = (
+        "The most suspicious labels: given, and in brackets the true one",
+        "Suspected wrongly: the most suspicious labels that are the data set's own",
+    )
+    for part, group, count, title in zip(parts, (worst, odd), rows, titles, strict=True):
+        reporting.caption(part, title)
+        axes = np.ravel(part.subplots(max(count, 1), columns))
+        for ax in axes:
+            ax.axis("off")
+        for ax, suspect in zip(axes, group, strict=False):
+            _draw_suspect(ax, suspect)
+    return figure
+
+
+def _draw_suspect(ax: Axes, suspect: Suspect) -> None:
+    ax.imshow(suspect.image, cmap="gray_r", interpolation="nearest")
+    wrong = suspect.given != suspect.true
+    text = f"{suspect.given} ({suspect.true})" if wrong else suspect.given
+    ax.set_title(text, fontsize=9, pad=2, color=FLIPPED if wrong else CLEAN)

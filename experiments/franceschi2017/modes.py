@@ -16,25 +16,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 import hindgrad as hg
-from experiments.base import Experiment, Kept, Results
 from experiments.franceschi2017 import modes_report as report
+from experiments.models import Examples, Layers, cross_entropy, dense, images, logits
+from experiments.runner import Kept, Repeated, Results
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
 
-FORWARD, BLOCKS, STORED, REVERSIBLE = "Forward", "Forward in blocks", "Stored", "Reversible"
-MODES = (FORWARD, BLOCKS, STORED)
-BY_LENGTH = {FORWARD: hg.Forward(), STORED: hg.Stored(), REVERSIBLE: hg.Reversible()}
+ABOUT = (
+    "Forward or reverse? Time and memory over the number of hyperparameters. Franceschi et "
+    "al. 2017, *Forward and reverse gradient-based hyperparameter optimization*, section 3.3."
+)
+
+MODES = (report.FORWARD, report.BLOCKS, report.STORED)
+BY_LENGTH = {
+    report.FORWARD: hg.Forward(),
+    report.STORED: hg.Stored(),
+    report.REVERSIBLE: hg.Reversible(),
+}
 """What is compared over the number of steps."""
 PLAIN = "plain training"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes. A network is timed up to the count whose call takes longer than `longest`."""
+class Settings(Repeated):
+    """Sizes. A network is timed up to the count whose call takes longer than `longest`; `seeds` is
+    how often each timing is repeated."""
 
     data: str
     widths: tuple[int, ...]
@@ -52,39 +61,29 @@ class Settings:
     length_count: int
     """with so many hyperparameters."""
     batch: int
-    seeds: int
-    """Repetitions of each timing."""
-    seed: int = 0
 
     def by_count(self, count: int) -> dict[str, hg.Adjoint]:
         """What is compared at a number of hyperparameters."""
-        modes: dict[str, hg.Adjoint] = {FORWARD: hg.Forward(), STORED: hg.Stored()}
+        modes: dict[str, hg.Adjoint] = {report.FORWARD: hg.Forward(), report.STORED: hg.Stored()}
         if count > self.block:
-            modes[BLOCKS] = hg.Forward(block=self.block)
+            modes[report.BLOCKS] = hg.Forward(block=self.block)
         return modes
 
 
-def network(width: int, inputs: int, classes: int, seed: int) -> PyTree:
+def network(width: int, inputs: int, classes: int, seed: int) -> Layers:
     """Two hidden layers."""
     sizes = ((inputs, width), (width, width), (width, classes))
     keys = jax.random.split(jax.random.key(seed), len(sizes))
-    return [
-        {"w": jax.random.normal(key, size) / np.sqrt(size[0]), "b": jnp.zeros(size[1])}
-        for key, size in zip(keys, sizes, strict=True)
-    ]
+    return [dense(key, *size) for key, size in zip(keys, sizes, strict=True)]
 
 
-def cross_entropy(params: PyTree, data: tuple[Array, Array]) -> Float[Array, ""]:
-    x, y = data
-    for layer in params[:-1]:
-        x = jnp.tanh(x @ layer["w"] + layer["b"][None])
-    logits = x @ params[-1]["w"] + params[-1]["b"][None]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+def mean_loss(params: Layers, examples: Examples) -> Float[Array, ""]:
+    return cross_entropy(logits(params, examples.x), examples.y)
 
 
 def _loss(params, rates, batch):
     del rates
-    return cross_entropy(params, batch.data)
+    return mean_loss(params, batch.data)
 
 
 def _rate(steps, rates, t):
@@ -94,16 +93,16 @@ def _rate(steps, rates, t):
 def objective(settings: Settings, width: int, steps: int) -> tuple[hg.Objective, int]:
     """The validation loss as a function of the rates, and the number of weights."""
     data = datasets.load(settings.data)
-    x, y = jnp.asarray(data.x / data.x.max(), jnp.float32), jnp.asarray(data.y, jnp.int32)
-    params = network(width, x.shape[1], len(data.classes), settings.seed)
-    cut = len(y) * 3 // 4
+    examples = images(data, np.arange(len(data.y)))
+    params = network(width, data.x.shape[1], len(data.classes), settings.seed)
+    cut = len(examples) * 3 // 4
     training = hg.Training(
         _loss,
         optimizer=hg.Momentum(partial(_rate, steps)),
-        batches=hg.minibatches((x[:cut], y[:cut]), size=settings.batch, key=settings.seed),
+        batches=hg.minibatches(examples[:cut], size=settings.batch, key=settings.seed),
         steps=steps,
     )
-    score = lambda params, *_: cross_entropy(params, (x[cut:], y[cut:]))
+    score = lambda params, *_: mean_loss(params, examples[cut:])
     weights = sum(w.size for w in jax.tree.leaves(params))
     return hg.Objective(training, init=params, score=score), weights
 
@@ -145,7 +144,7 @@ def one_network(settings: Settings, width: int, steps: int, line: Line) -> dict[
         for name in candidates.keys() - {PLAIN}:
             found["seconds"][name][str(count)] = seconds[name]
             found["ratio"][name][str(count)] = seconds[name] / seconds[PLAIN]
-        grow = candidates.keys() & {FORWARD, BLOCKS}
+        grow = candidates.keys() & {report.FORWARD, report.BLOCKS}
         slow |= {name for name in grow if will_take(settings, count, seconds[name]) > longest}
     return found
 
@@ -224,19 +223,7 @@ SMALL = replace(
     steps=(10,),
     counts=(1, 4),
     block=2,
-    lengths=(10, 100),
+    lengths=(10,),
     length_count=2,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="modes",
-    about="Forward or reverse? Time and memory over the number of hyperparameters. Franceschi et "
-    "al. 2017, *Forward and reverse gradient-based hyperparameter optimization*, section 3.3.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -1,42 +1,70 @@
 """What `modes` leaves behind: a table, words and a picture, made from its results."""
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from rich.table import Table
 
-from experiments.franceschi2017 import modes_pictures as modes
-from experiments.franceschi2017.modes_pictures import Crossing, Network
-from hindgrad.apps.report import figures
-from hindgrad.apps.report.tables import titled
+from experiments import reporting
+from experiments.runner import Results
+from hindgrad.apps.report.figures import FAINT, INK, PALETTE, head, new_figure, tidy
 
-FORWARD, STORED = "Forward", "Stored"
+FORWARD, BLOCKS, STORED, REVERSIBLE = "Forward", "Forward in blocks", "Stored", "Reversible"
 MEGABYTE = 1e6
 
-Results = dict[str, Any]
 Found = Mapping[str, Any]
 """The results of one network."""
+
+COLORS = {
+    FORWARD: PALETTE["tuned"],
+    BLOCKS: PALETTE["TPE"],
+    STORED: PALETTE["random"],
+    REVERSIBLE: PALETTE["defaults"],
+}
+
+CROSSING = "forward costs what Stored does"
+
+Lines = Mapping[str, Mapping[float, float]]
+"""For each mode, a cost by the number of hyperparameters or of steps."""
+
+
+class Crossing(NamedTuple):
+    """At how many hyperparameters forward costs what reverse does."""
+
+    time: float
+    memory: float
+
+
+class Network(NamedTuple):
+    """What a network's hypergradients cost."""
+
+    weights: int
+    steps: int
+    times: Lines
+    """As multiples of plain training."""
+    megabytes: Lines
+    crossing: Crossing
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the table and the picture into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["weights", "steps", "hyperparameters", "mode", "seconds", "ratio", "bytes"]
-        )
-        for found in results["networks"]:
-            for mode, sizes in found["bytes"].items():
-                for count, size in sizes.items():
-                    timed = [found[what][mode].get(count, "") for what in ("seconds", "ratio")]
-                    writer.writerow([found["weights"], found["steps"], count, mode, *timed, size])
-    columns = _columns(results)
-    lines = [columns, ["---:"] * len(columns), *_rows(results)]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
+    measures = ("seconds", "ratio", "bytes")
+    singles = [
+        [found["weights"], found["steps"], count, mode]
+        + [found[measure][mode].get(count, "") for measure in measures]
+        for found in results["networks"]
+        for mode, sizes in found["bytes"].items()
+        for count in sizes
+    ]
+    columns = ("weights", "steps", "hyperparameters", "mode", *measures)
+    reporting.write_csv(folder / "table.csv", columns, singles)
+    text = reporting.markdown(_columns(results), _rows(results), words=0)
+    reporting.write_markdown(folder, text)
     networks = [
         Network(
             found["weights"],
@@ -50,7 +78,7 @@ def write(results: Results, folder: Path) -> None:
     lengths, call = results["lengths"], results["call"]
     sizes = {mode: _numbers(b, MEGABYTE) for mode, b in lengths["bytes"].items()}
     about = f"{lengths['weights']:,} weights, {call['length_count']} hyperparameters"
-    figures.save(modes.modes_figure(networks, sizes, about), folder / "modes.png")
+    reporting.save(folder, {"modes": modes_figure(networks, sizes, about)})
 
 
 def crossing(found: Found, what: str) -> float:
@@ -76,12 +104,8 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 def table(results: Results) -> Table:
     """Multiples of plain training, and megabytes."""
-    shown = titled("Value and hypergradient: time ÷ plain training, and MB allocated")
-    for title in _columns(results):
-        shown.add_column(title, justify="right")
-    for row in _rows(results):
-        shown.add_row(*row)
-    return shown
+    title = "Value and hypergradient: time ÷ plain training, and MB allocated"
+    return reporting.table(title, _columns(results), _rows(results), words=0)
 
 
 def summary(results: Results) -> list[str]:
@@ -161,3 +185,61 @@ def _rows(results: Results) -> list[list[str]]:
 def _numbers(values: Mapping[str, int | float], unit: float = 1.0) -> dict[float, float]:
     """By count or length, in order."""
     return {float(key): float(value) / unit for key, value in values.items()}
+
+
+def modes_figure(networks: Sequence[Network], lengths: Lines, about: str) -> Figure:
+    """Time and memory over the number of hyperparameters, a column for each network, and memory
+    over the number of steps, with words on that; a dotted line where forward and stored cross."""
+    columns = len(networks) + 1
+    figure = new_figure(3.6 * columns + 0.6, 6.6)
+    axes = figure.subplots(2, columns, sharex=False)
+    for i, network in enumerate(networks):
+        for ax, lines, place, what in (
+            (axes[0, i], network.times, network.crossing.time, "time ÷ training"),
+            (axes[1, i], network.megabytes, network.crossing.memory, "memory in MB"),
+        ):
+            _draw(ax, lines)
+            _mark(ax, place)
+            ax.set_xlabel(f"hyperparameters ({network.steps:,} steps)")
+            head(ax, f"{network.weights:,} weights: {what}", legend=False)
+    _draw(axes[1, -1], lengths)
+    axes[1, -1].set_xlabel(f"steps ({about})")
+    head(axes[1, -1], "memory in MB over steps", legend=False)
+    corner = axes[0, -1]
+    corner.axis("off")
+    named = [line for ax in figure.axes for line in ax.lines]
+    handles = {line.get_label(): line for line in reversed(named)}
+    labels = [label for label in (*COLORS, CROSSING) if label in handles]
+    corner.legend(
+        [handles[label] for label in labels], labels, loc="center left", frameon=False, fontsize=10
+    )
+    return figure
+
+
+def _mark(ax: Axes, place: float) -> None:
+    """A line where forward and stored cross, if that is to be seen."""
+    low, high = ax.get_xlim()
+    if low < place < high:
+        ax.axvline(place, color=INK, linestyle=":", linewidth=1.2, label=CROSSING)
+        text = f" {place:.0f}" if place >= 10 else f" {place:.1f}"
+        ax.annotate(text, (place, 0.02), xycoords=("data", "axes fraction"), fontsize=9, color=INK)
+
+
+def _draw(ax: Axes, lines: Lines) -> None:
+    for mode, values in lines.items():
+        ax.plot(
+            list(values),
+            list(values.values()),
+            "o-",
+            color=COLORS[mode],
+            label=mode,
+            linewidth=1.8,
+            markersize=4,
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(NullFormatter())
+    tidy(ax)
+    ax.grid(True, which="minor", axis="y", color=FAINT, linewidth=0.2)

@@ -20,13 +20,18 @@ from jaxtyping import Array, Float, Int, PyTree
 from scipy.fft import dct
 
 import hindgrad as hg
-from experiments.base import Experiment, Kept, Results
 from experiments.franceschi2017 import phones_report as report
-from experiments.franceschi2017.phones_report import FIXED, SEARCH, START, STILL, ZEROS
+from experiments.models import affine, cross_entropy, dense
+from experiments.runner import Kept, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
 from hindgrad.batches import Batch
+
+ABOUT = (
+    "Rate, momentum and a task's weight tuned in real time. Franceschi et al. 2017, "
+    "*Forward and reverse gradient-based hyperparameter optimization*, section 5.3."
+)
 
 LARGEST_RATE, LARGEST_DECAY = 1.0, 0.99
 SMALLEST_RATE, LARGEST_RHO = 0.003, 2.0
@@ -44,7 +49,7 @@ ROWS_OF_A_SPEAKER = 20
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes, and where the hyperparameters begin."""
 
     data: str
@@ -61,8 +66,6 @@ class Settings:
     rate: float
     decay: float
     rho: float
-    seeds: int
-    seed: int = 0
 
     def start(self) -> dict[str, float]:
         return {"rate": self.rate, "decay": self.decay, "rho": self.rho}
@@ -137,24 +140,14 @@ def init(drawn: Draw, width: int, seed: int) -> PyTree:
         "spectrum": (width, drawn.train.z.shape[1], 0.1),
     }
     keys = jax.random.split(jax.random.key(seed), len(sizes))
-    return {
-        name: {
-            "w": scale * jax.random.normal(key, (n, m)) / np.sqrt(n),
-            "b": jnp.zeros(m),
-        }
-        for key, (name, (n, m, scale)) in zip(keys, sizes.items(), strict=True)
-    }
+    return {name: dense(key, *size) for key, (name, size) in zip(keys, sizes.items(), strict=True)}
 
 
 def heads(params: PyTree, x: Float[Array, "rows values"]) -> tuple[Array, Array]:
     """Logits of the phones, and the spectrum."""
-    layer = lambda name, x: x @ params[name]["w"] + params[name]["b"][None]
+    layer = lambda name, x: affine(params[name], x)
     hidden = jnp.tanh(layer("second", jnp.tanh(layer("first", x))))
     return layer("phone", hidden), layer("spectrum", hidden)
-
-
-def cross_entropy(logits: Array, y: Array) -> Float[Array, ""]:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
 def loss(params: PyTree, hyper: Mapping[str, Array], batch: Batch) -> Float[Array, ""]:
@@ -293,8 +286,7 @@ class Arms:
 
     def _curve(self, values: np.ndarray, hyper: Mapping[str, list[float]]) -> dict[str, Any]:
         steps = self.settings.every * np.arange(1, len(values) + 1)
-        shown = [float(v) if np.isfinite(v) else None for v in values]
-        return {"steps": steps.tolist(), "valid": shown, "hyper": dict(hyper)}
+        return {"steps": steps.tolist(), "valid": [*map(finite, values)], "hyper": dict(hyper)}
 
     def _judged(self, params, seconds: float, trials: int, curve: dict) -> dict[str, Any]:
         """What is kept of an arm: of its last parameters, as of all arms."""
@@ -316,18 +308,18 @@ def one_seed(settings: Settings, arms: Arms, optimizer: Any) -> dict[str, Any]:
     start = settings.start()
     tuned = arms.real_time(start, optimizer)
     return {
-        FIXED: arms.fixed(start | {"rho": 0.0}),
-        STILL: arms.fixed(start),
-        SEARCH: arms.search(tuned["seconds"]),
-        START: tuned,
-        ZEROS: arms.real_time(dict.fromkeys(start, 0.0), optimizer),
+        report.FIXED: arms.fixed(start | {"rho": 0.0}),
+        report.STILL: arms.fixed(start),
+        report.SEARCH: arms.search(tuned["seconds"]),
+        report.START: tuned,
+        report.ZEROS: arms.real_time(dict.fromkeys(start, 0.0), optimizer),
     }
 
 
 def run(settings: Settings, kept: Kept, line: Line) -> Results:
     """All seeds."""
     runs, clock, optimizer = [], Clock(), optax.adam(settings.rate_outer)
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         line.stage(f"seed {seed}")
 
         def compute(seed=seed):
@@ -363,16 +355,4 @@ FULL = replace(DEFAULT, steps=40_000, every=200, seeds=10)
 
 SMALL = replace(
     DEFAULT, data="digits", coefficients=6, width=16, batch=50, steps=100, every=10, seeds=2
-)
-
-EXPERIMENT = Experiment(
-    name="phones",
-    about="Rate, momentum and a task's weight tuned in real time. Franceschi et al. 2017, "
-    "*Forward and reverse gradient-based hyperparameter optimization*, section 5.3.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -1,16 +1,19 @@
 """What `phones` leaves behind: a table, words and pictures, made from its results."""
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from rich.table import Table
 
-from experiments.franceschi2017 import phones_pictures as phones
-from hindgrad.apps.report import figures
-from hindgrad.apps.report.tables import Arm, Paired, paired, titled
+from experiments import reporting
+from experiments.reporting import mean_sd
+from experiments.runner import Results
+from hindgrad.apps.report.figures import INK, PALETTE, head, log_y, new_figure, tidy
 
 FIXED, STILL, SEARCH = "vanilla", "start kept", "random search"
 START, ZEROS = "real time", "from zeros"
@@ -29,41 +32,41 @@ MEASURES = {
     "trials": ("trainings", 1),
 }
 """What is shown of each arm, and with how many digits."""
+COLUMNS = ("", *(title for title, _ in MEASURES.values()))
 
-Results = dict[str, Any]
+REAL_TIME = (PALETTE["tuned"], PALETTE["TPE"])
+"""From both starts."""
+COLORS = (PALETTE["defaults"], INK, PALETTE["random"], *REAL_TIME)
+"""Of vanilla, the start kept, the search, and real time."""
+NAMES = {"rate": "rate", "decay": "momentum decay", "rho": "ρ, weight of the second task"}
+
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]
+"""For each arm, each seed's steps, validation losses and hyperparameters."""
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the table and the pictures into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "seed", *MEASURES])
-        for run in results["runs"]:
-            for name in run["arms"]:
-                writer.writerow([name, run["seed"], *(_value(run, name, m) for m in MEASURES)])
-    columns = ["", *(title for title, _ in MEASURES.values())]
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *_rows(results)]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
-    curves = {
-        name: [run["arms"][name]["curve"] for run in results["runs"]] for name in (START, ZEROS)
-    }
-    figures.save(phones.trajectories_figure(curves), folder / "trajectories.png")
-    curves = {name: [run["arms"][name]["curve"] for run in results["runs"]] for name in ARMS}
+    runs = results["runs"]
+    singles = [
+        [name, run["seed"], *(_value(run, name, measure) for measure in MEASURES)]
+        for run in runs
+        for name in run["arms"]
+    ]
+    reporting.write_csv(folder / "table.csv", ("arm", "seed", *MEASURES), singles)
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results)))
+    curves = {name: [run["arms"][name]["curve"] for run in runs] for name in ARMS}
     accuracies = {name: _values(results, name, "test") for name in ARMS}
-    figures.save(phones.outcome_figure(curves, accuracies), folder / "outcome.png")
+    pictures = {
+        "trajectories": trajectories_figure({name: curves[name] for name in (START, ZEROS)}),
+        "outcome": outcome_figure(curves, accuracies),
+    }
+    reporting.save(folder, pictures)
 
 
 def table(results: Results) -> Table:
     """The paper's table."""
-    seeds = len(results["runs"])
-    shown = titled(f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}")
-    shown.add_column("", no_wrap=True)
-    for title, _ in MEASURES.values():
-        shown.add_column(title, justify="right")
-    for row in _rows(results):
-        shown.add_row(*row)
-    return shown
+    seeds = reporting.times(len(results["runs"]), "seed")
+    return reporting.table(f"Mean ± standard deviation over {seeds}", COLUMNS, _rows(results))
 
 
 def summary(results: Results) -> list[str]:
@@ -91,21 +94,13 @@ def summary(results: Results) -> list[str]:
 
 def _gains(results: Results, name: str) -> str:
     """How an arm does against those that change nothing while training, seed by seed."""
-    rivals = [_difference(results, name, rival) for rival in (FIXED, STILL, SEARCH)]
-    words = "; ".join(_words(d) for d in rivals)
-    clear = any(d.high < 0 or d.low > 0 for d in rivals)
+    own = _values(results, name, "test")
+    rivals = {rival: _values(results, rival, "test") for rival in (FIXED, STILL, SEARCH)}
+    words = "; ".join(f"{rival} {reporting.gain(own, values)}" for rival, values in rivals.items())
+    differences = [reporting.difference(own, values) for values in rivals.values()]
+    clear = any(d.high < 0 or d.low > 0 for d in differences)
     tail = "" if clear else " None differs clearly from zero."
     return f"{name.capitalize()} minus the others, in points: {words}.{tail}"
-
-
-def _words(d: Paired) -> str:
-    interval = "" if np.isnan(d.low) else f" [{-d.high:+.2f}, {-d.low:+.2f}]"
-    return f"{d.rival} {-d.mean:+.2f}{interval}, higher on {d.wins} of {d.seeds}"
-
-
-def _difference(results: Results, name: str, rival: str) -> Paired:
-    error = lambda n: Arm(n, [], {"error": 100 - np.array(_values(results, n, "test"))})
-    return paired(error(name), error(rival), "error")
 
 
 def _movement(results: Results) -> str:
@@ -126,7 +121,7 @@ def _movement(results: Results) -> str:
 def _rows(results: Results) -> list[list[str]]:
     rows = []
     for name in ARMS:
-        cells = [_spread(_values(results, name, m), digits) for m, (_, digits) in MEASURES.items()]
+        cells = [mean_sd(_values(results, name, m), digits) for m, (_, digits) in MEASURES.items()]
         rows.append([name, *cells])
     return rows
 
@@ -140,6 +135,45 @@ def _values(results: Results, name: str, measure: str) -> list[float]:
     return [_value(run, name, measure) for run in results["runs"]]
 
 
-def _spread(values: list[float], digits: int) -> str:
-    tail = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{tail}"
+def trajectories_figure(curves: Curves) -> Figure:
+    """The hyperparameters over the run: a thin line for each seed, the mean thick."""
+    figure = new_figure(11.5, 3.8)
+    axes = figure.subplots(1, len(NAMES))
+    for ax, (key, title) in zip(axes, NAMES.items(), strict=True):
+        for (name, runs), color in zip(curves.items(), REAL_TIME, strict=True):
+            _draw(ax, name, runs, lambda run, key=key: run["hyper"][key], color)
+        ax.set_xlim(left=0)
+        ax.set_ylim(bottom=0)
+        head(ax, title, legend=ax is axes[0])
+    return figure
+
+
+def outcome_figure(curves: Curves, accuracies: Mapping[str, Sequence[float]]) -> Figure:
+    """Validation loss over the run, and test accuracies, a line for each seed."""
+    figure = new_figure(11.5, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    for (name, runs), color in zip(curves.items(), COLORS, strict=True):
+        _draw(left, name, runs, lambda run: run["valid"], color)
+    log_y(left)
+    left.set_xscale("log")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    head(left, "validation loss while training")
+    reporting.draw_ways(right, accuracies, COLORS, digits=2)
+    head(right, "test accuracy in %, seed by seed", legend=False)
+    return figure
+
+
+def _draw(ax: Axes, name: str, runs: Sequence[Mapping[str, Any]], of: Any, color: str) -> None:
+    """Windows that were undone are left out, so that each line goes forward."""
+    lines, steps = [], np.zeros(0)
+    for run in runs:
+        steps, values = np.array(run["steps"]), np.array(of(run), float)
+        kept = np.array(run.get("status", [0] * len(steps))) != 2
+        steps, values = steps[kept], values[kept]
+        ax.plot(steps, values, color=color, linewidth=0.8, alpha=0.35)
+        lines.append(values)
+    length = min(map(len, lines))
+    mean = np.mean([line[:length] for line in lines], axis=0)
+    ax.plot(steps[:length], mean, color=color, linewidth=2.2, label=name)
+    ax.set_xlabel("training step")
+    tidy(ax)

@@ -23,18 +23,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 import hindgrad as hg
-from experiments.base import Experiment, Kept, Results
+from experiments import runner
 from experiments.franceschi2017 import task_interactions_report as report
 from experiments.franceschi2017.tasks import TASKS, Tasks
+from experiments.models import Examples, cross_entropy
+from experiments.runner import Kept, Repeated, Results
 from hindgrad.apps.progress import Line
 from hindgrad.tuning.constraints import Constraint
 
+ABOUT = (
+    "Which tasks help each other? Franceschi et al. 2017, *Forward and reverse "
+    "gradient-based hyperparameter optimization*, section 5.2."
+)
+
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes and rates; those with an entry for each data set go in the order of `data`."""
 
     data: tuple[str, ...]
@@ -51,8 +58,6 @@ class Settings:
     """R, the bound on the sum of the interactions."""
     filters: int
     """Of the features, see `features.py`."""
-    seeds: int
-    seed: int = 0
 
 
 DECAY = 0.9
@@ -141,13 +146,6 @@ class Sparse(Way):
         return Learned().constraint() & hg.constraints.L1Ball(C=self.radius)
 
 
-class Examples(eqx.Module):
-    """Examples with their classes."""
-
-    x: Float[Array, "rows features"]
-    y: Int[Array, " rows"]
-
-
 class Split(eqx.Module):
     """One choice of examples, in coordinates of the span of those that are trained on.
 
@@ -173,16 +171,14 @@ def split(tasks: Tasks, rows: int, seed: int) -> tuple[Split, Split]:
     def seen(trained):
         basis, _ = np.linalg.qr(tasks.x[trained].T.astype(np.float64))
         x = (tasks.x @ basis).astype(np.float32)
-        examples = lambda rows: Examples(jnp.asarray(x[rows]), jnp.asarray(tasks.y[rows]))
-        return Split(examples(trained), examples(valid), examples(test))
+        examples = Examples(jnp.asarray(x), jnp.asarray(tasks.y))
+        return Split(examples[trained], examples[valid], examples[test])
 
     return seen(train), seen(np.concatenate([train, valid]))
 
 
-def cross_entropy(w: Float[Array, "features classes"], examples: Examples) -> Float[Array, ""]:
-    """The mean over the examples."""
-    scores = examples.x @ w
-    return optax.softmax_cross_entropy_with_integer_labels(scores, examples.y).mean()
+def mean_loss(w: Float[Array, "features classes"], examples: Examples) -> Float[Array, ""]:
+    return cross_entropy(examples.x @ w, examples.y)
 
 
 def accuracy(w: Float[Array, "features classes"], examples: Examples) -> float:
@@ -200,7 +196,7 @@ class Loss(eqx.Module):
         squares = jnp.diag(products)
         distances = squares[:, None] + squares[None] - 2 * products
         coupling = jnp.sum(self.way.interactions(hyper, w.shape[1]) * distances)
-        return cross_entropy(w, batch.data) + coupling + hyper["rho"] * jnp.sum(squares)
+        return mean_loss(w, batch.data) + coupling + hyper["rho"] * jnp.sum(squares)
 
 
 class Score(eqx.Module):
@@ -210,7 +206,7 @@ class Score(eqx.Module):
 
     def __call__(self, w, hyper, key):
         del hyper, key
-        return cross_entropy(w, self.valid)
+        return mean_loss(w, self.valid)
 
 
 def objective(way: Way, split: Split, classes: int, rate: float, steps: int) -> hg.Objective:
@@ -264,16 +260,13 @@ class Problem:
         rate = settings.distance[i] / settings.steps
         tuned = objective(way, first, classes, rate, settings.steps)
         hyper = {"rho": settings.rho[i], **way.start(classes)}
-        result = hg.tune(
+        result = runner.tune(
             tuned,
             hyper,
             self.optimizer,
             steps=settings.steps_outer,
             project=way.constraint(),
             adjoint=hg.Stored(),
-            patience=None,
-            progress=False,
-            diagnose=False,
         )
         key = jax.random.key(0)
         w = tuned.run(result.hyper, key).params
@@ -281,7 +274,7 @@ class Problem:
         return {
             "seed": seed,
             "valid_loss": result.value,
-            "test_loss": float(cross_entropy(w, first.test)),
+            "test_loss": float(mean_loss(w, first.test)),
             "test": accuracy(w, first.test),
             "retrained": accuracy(again, both.test),
             "rho": float(result.hyper["rho"]),
@@ -297,7 +290,7 @@ def run(settings: Settings, kept: Kept, line: Line) -> Results:
     for place, name in enumerate(settings.data):
         problem = Problem(settings, place)
         runs = {way: [] for way in problem.ways}
-        for seed in range(settings.seed, settings.seed + settings.seeds):
+        for seed in settings.each_seed():
             for title, way in problem.ways.items():
                 line.stage(f"{name}, seed {seed}: {title}")
                 piece = f"{name}/seed-{seed}/{title}".replace(" ", "-")
@@ -341,16 +334,4 @@ SMALL = replace(
     radius=(5e-4,),
     filters=16,
     seeds=2,
-)
-
-EXPERIMENT = Experiment(
-    name="task-interactions",
-    about="Which tasks help each other? Franceschi et al. 2017, *Forward and reverse "
-    "gradient-based hyperparameter optimization*, section 5.2.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -20,13 +20,19 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 import hindgrad as hg
-from experiments.base import Experiment, Kept, Results
+from experiments import models, runner
 from experiments.maclaurin2015 import chaos_report as report
-from experiments.maclaurin2015.chaos_report import EVOLUTION, EXACT, PERSISTENT
-from experiments.mnist import Images, Layers, nll
+from experiments.models import Examples, Layers, nll
+from experiments.runner import Kept, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
+
+ABOUT = (
+    "When is a hypergradient meaningless? Loss and hypergradient over the learning rate. "
+    "Maclaurin, Duvenaud and Adams 2015, *Gradient-based hyperparameter optimization through "
+    "reversible learning*."
+)
 
 PIECE = 50
 """So many rates are kept at a time."""
@@ -36,8 +42,9 @@ NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes and ranges; the authors' own unless said otherwise."""
+class Settings(Repeated):
+    """Sizes and ranges; the authors' own unless said otherwise. Only the tunings above the edge are
+    repeated."""
 
     data: str
     rows: int
@@ -69,19 +76,20 @@ class Settings:
     """Of `PersistentEvolution`, in steps."""
     spread: float
     """Of both, in log rate."""
-    seeds: int
-    """Of the tunings above the edge; the rates are gone through with the first."""
-    seed: int = 0
 
     def costs(self) -> dict[str, float]:
         """What an outer step costs, in trainings."""
         persistent = 2 * self.pairs_persistent * self.window / self.steps
-        return {EXACT: 4.0, EVOLUTION: 2.0 * self.pairs + 1, PERSISTENT: persistent}
+        return {
+            report.EXACT: 4.0,
+            report.EVOLUTION: 2.0 * self.pairs + 1,
+            report.PERSISTENT: persistent,
+        }
 
     def adjoint(self, arm: str, seed: int) -> hg.Adjoint:
-        if arm == EVOLUTION:
+        if arm == report.EVOLUTION:
             return hg.Evolution(self.pairs, spread=self.spread, key=seed)
-        if arm == PERSISTENT:
+        if arm == report.PERSISTENT:
             pairs, window = self.pairs_persistent, self.window
             return hg.PersistentEvolution(pairs, window=window, spread=self.spread, key=seed)
         return hg.Reversible()
@@ -90,21 +98,19 @@ class Settings:
 class InOrder(eqx.Module):
     """Batches one after the other, and again from the beginning."""
 
-    data: Images
+    data: Examples
     size: int = eqx.field(static=True)
 
-    def __call__(self, t: Int[Array, ""]) -> Images:
+    def __call__(self, t: Int[Array, ""]) -> Examples:
         begin = t % (len(self.data.y) // self.size) * self.size
         cut = lambda rows: jax.lax.dynamic_slice_in_dim(rows, begin, self.size)
         return jax.tree.map(cut, self.data)
 
 
-def images(settings: Settings) -> Images:
+def images(settings: Settings) -> Examples:
     """The training rows, not centred."""
     found = datasets.load(settings.data)
-    rows = np.flatnonzero(found.train)[: settings.rows]
-    x = (found.x[rows] / found.x.max()).astype(np.float32)
-    return Images(jnp.asarray(x), jnp.asarray(found.y[rows], jnp.int32))
+    return models.images(found, np.flatnonzero(found.train)[: settings.rows])
 
 
 def weights(settings: Settings, seed: int, inputs: int, classes: int) -> Layers:
@@ -122,7 +128,7 @@ def weights(settings: Settings, seed: int, inputs: int, classes: int) -> Layers:
 class Score(eqx.Module):
     """The loss on all rows, or a function of it."""
 
-    data: Images
+    data: Examples
     of: Callable[[Array], Array] = eqx.field(static=True)
 
     def __call__(self, params: Layers, hyper: PyTree, key: Any) -> Float[Array, ""]:
@@ -180,8 +186,8 @@ def one_by_one(settings: Settings, kept: Kept, line: Line) -> dict[str, Any]:
         began, found = time.monotonic(), {"loss": [], "gradient": [], "left": []}
         for rate in rates:
             loss, (gradient, status) = program(jnp.float32(rate), jnp.zeros(3))
-            found["loss"].append(_finite(loss))
-            found["gradient"].append(_finite(gradient))
+            found["loss"].append(finite(loss))
+            found["gradient"].append(finite(gradient))
             found["left"].append(hg.Reversible().describe(status))
             line.done(1)
         return found | {"seconds": time.monotonic() - began}
@@ -194,10 +200,6 @@ def one_by_one(settings: Settings, kept: Kept, line: Line) -> dict[str, Any]:
     ]
     joined = {name: [x for p in pieces for x in p[name]] for name in ("loss", "gradient", "left")}
     return joined | {"minutes": sum(p["seconds"] for p in pieces) / 60}
-
-
-def _finite(x: Array | float) -> float | None:
-    return float(x) if np.isfinite(x) else None
 
 
 def edge(settings: Settings) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def above_the_edge(settings: Settings, seed: int, arm: str) -> dict[str, Any]:
     start = {"log_rate": jnp.full(settings.windows, settings.above)}
     noise = jax.random.normal(jax.random.key(seed), (NEIGHBOURS, settings.windows))
     score = lambda hyper: float(_around(tuned, hyper["log_rate"][None] + settings.spread * noise))
-    result = hg.tune(
+    result = runner.tune(
         tuned,
         start,
         optax.adam(settings.rate_outer),
@@ -231,17 +233,14 @@ def above_the_edge(settings: Settings, seed: int, arm: str) -> dict[str, Any]:
         adjoint=settings.adjoint(arm, seed),
         key=seed,
         choose=score,
-        patience=None,
-        progress=False,
-        diagnose=False,
     )
     return {
         "cost": settings.costs()[arm],
         "start": score(start),
         "answer": result.value,
         "itself": float(tuned(result.hyper)),
-        "values": [_finite(r.value) for r in result.history],
-        "norms": [_finite(r.norm) for r in result.history],
+        "values": [finite(r.value) for r in result.history],
+        "norms": [finite(r.norm) for r in result.history],
         "turned_back": sum(r.status != "accepted" for r in result.history),
         "log_rate": np.asarray(result.hyper["log_rate"]).tolist(),
         "message": result.message,
@@ -261,7 +260,7 @@ def run(settings: Settings, kept: Kept, line: Line) -> Results:
     line.stage("diagnose looks for the edge")
     found = {"rates": rates, "edge": kept("edge", lambda: edge(settings))}
     found["above"] = {arm: [] for arm in settings.costs()}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         for arm, runs in found["above"].items():
             line.stage(f"above the edge, seed {seed}: {arm}")
             compute = lambda s=seed, a=arm: above_the_edge(settings, s, a)
@@ -314,17 +313,4 @@ SMALL = replace(
     pairs_persistent=2,
     window=3,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="chaos",
-    about="When is a hypergradient meaningless? Loss and hypergradient over the learning rate. "
-    "Maclaurin, Duvenaud and Adams 2015, *Gradient-based hyperparameter optimization through "
-    "reversible learning*.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -21,21 +21,17 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import hindgrad as hg
-from experiments.base import Experiment, Pieces, Results
+from experiments import runner
 from experiments.maclaurin2015 import regularisation_report as report
-from experiments.maclaurin2015.regularisation_report import (
-    AUTHORS,
-    FRESH,
-    LAYER,
-    NONE,
-    SHARED,
-    START,
-    UNIT,
-    WEIGHT,
-)
-from experiments.mnist import Images, Layers, Sampled, Split, error, gaussian, nll, split
+from experiments.models import Examples, Layers, Sampled, Split, error, gaussian, nll, split
+from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
 from hindgrad.apps.progress import Line
+
+ABOUT = (
+    "A penalty for each weight. Maclaurin, Duvenaud and Adams 2015, *Gradient-based "
+    "hyperparameter optimization through reversible learning*, section 3.2."
+)
 
 HIGHEST = 0.0
 """The highest logarithm of a penalty. A penalty of 1 keeps a weight at 0; momentum of rate 1 and
@@ -69,7 +65,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Both models."""
 
     data: str
@@ -78,29 +74,28 @@ class Settings:
     authors_rate: float
     """Of the authors' plain gradient descent on the logistic regression's penalties."""
     network: Model
+    grains: tuple[str, ...]
+    """How finely the network's penalties are told apart, see `GRAINS`."""
     draws: int
     """Fresh trainings that each way is judged by."""
-    seeds: int
-    seed: int = 0
 
 
-Divide = Callable[[Split, PRNGKeyArray], tuple[Images, Images]]
+Divide = Callable[[Split, PRNGKeyArray], tuple[Examples, Examples]]
 """Which images a training sees, and which its outer loss is taken on."""
 
 
-def same(drawn: Split, key: PRNGKeyArray) -> tuple[Images, Images]:
+def same(drawn: Split, key: PRNGKeyArray) -> tuple[Examples, Examples]:
     """Always the same images."""
     del key
     return drawn.train, drawn.valid
 
 
-def anew(drawn: Split, key: PRNGKeyArray) -> tuple[Images, Images]:
+def anew(drawn: Split, key: PRNGKeyArray) -> tuple[Examples, Examples]:
     """All of them divided anew."""
-    pool = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), drawn.train, drawn.valid)
-    order = jax.random.permutation(jax.random.fold_in(key, 1), len(pool.y))
+    pool = drawn.train + drawn.valid
+    order = jax.random.permutation(jax.random.fold_in(key, 1), len(pool))
     cut = len(drawn.train.y)
-    take = lambda rows: jax.tree.map(lambda part: part[rows], pool)
-    return take(order[:cut]), take(order[cut:])
+    return pool[order[:cut]], pool[order[cut:]]
 
 
 def penalty(log_l2: PyTree, layers: Layers) -> Float[Array, ""]:
@@ -115,10 +110,10 @@ def penalty(log_l2: PyTree, layers: Layers) -> Float[Array, ""]:
 
 
 GRAINS: Mapping[str, Callable[[Layers, Array], PyTree]] = {
-    SHARED: lambda _, value: value,
-    LAYER: lambda layers, value: [value for _ in layers],
-    UNIT: lambda layers, value: [jnp.full(layer["b"].shape, value) for layer in layers],
-    WEIGHT: lambda layers, value: jax.tree.map(lambda w: jnp.full(w.shape, value), layers),
+    report.SHARED: lambda _, value: value,
+    report.LAYER: lambda layers, value: [value for _ in layers],
+    report.UNIT: lambda layers, value: [jnp.full(layer["b"].shape, value) for layer in layers],
+    report.WEIGHT: lambda layers, value: jax.tree.map(lambda w: jnp.full(w.shape, value), layers),
 }
 """How finely penalties are told apart: all of the same value to begin with. A unit's serves the
 weights that lead into it and its bias."""
@@ -192,7 +187,7 @@ class Way(NamedTuple):
 def tune(model: Model, drawn: Split, way: Way) -> tuple[PyTree, dict[str, Any]]:
     """The tuned penalties, and how it went."""
     penalised, begun = Penalised(drawn, model, way.divide), time.monotonic()
-    result = hg.tune(
+    result = runner.tune(
         penalised.objective(),
         penalised.start(way.grain),
         way.optimizer,
@@ -200,9 +195,6 @@ def tune(model: Model, drawn: Split, way: Way) -> tuple[PyTree, dict[str, Any]]:
         project=lambda hyper: jax.tree.map(lambda log_l2: jnp.minimum(log_l2, HIGHEST), hyper),
         key=way.key,
         adjoint=hg.Reversible(),
-        patience=None,
-        progress=False,
-        diagnose=False,
     )
     return result.hyper, {
         "count": sum(log_l2.size for log_l2 in jax.tree.leaves(result.hyper)),
@@ -218,13 +210,13 @@ def ways(settings: Settings, part: str, seed: int) -> dict[str, Way]:
         adam = optax.adam(settings.logistic.rate_outer)
         plain = optax.sgd(settings.authors_rate)
         return {
-            SHARED: Way(SHARED, adam, same, seed),
-            WEIGHT: Way(WEIGHT, adam, same, seed),
-            AUTHORS: Way(WEIGHT, plain, same, None),
+            report.SHARED: Way(report.SHARED, adam, same, seed),
+            report.WEIGHT: Way(report.WEIGHT, adam, same, seed),
+            report.AUTHORS: Way(report.WEIGHT, plain, same, None),
         }
     adam = optax.adam(settings.network.rate_outer)
-    grains = {grain: Way(grain, adam, same, seed) for grain in GRAINS}
-    return grains | {FRESH: Way(WEIGHT, adam, anew, seed)}
+    grains = {grain: Way(grain, adam, same, seed) for grain in settings.grains}
+    return grains | {report.FRESH: Way(report.WEIGHT, adam, anew, seed)}
 
 
 def maps(layers: PyTree, pixels: int) -> list[list[float]]:
@@ -248,9 +240,9 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
             return judge(settings, penalised, log_l2, seed)
 
         line.stage(f"seed {seed}: {part}, untuned")
-        rows[NONE] = kept(f"seed-{seed}/{part}-none", lambda: untuned(jnp.array(-jnp.inf)))
-        start = penalised.start(SHARED)
-        rows[START] = kept(f"seed-{seed}/{part}-start", lambda start=start: untuned(start))
+        rows[report.NONE] = kept(f"seed-{seed}/{part}-none", lambda: untuned(jnp.array(-jnp.inf)))
+        start = penalised.start(report.SHARED)
+        rows[report.START] = kept(f"seed-{seed}/{part}-start", lambda start=start: untuned(start))
         for i, (name, way) in enumerate(ways(settings, part, seed).items()):
             line.stage(f"seed {seed}: {part}, {name}")
 
@@ -268,8 +260,7 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
 
 def run(settings: Settings, kept: Pieces, line: Line) -> Results:
     """All seeds."""
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return {"runs": [one_seed(settings, seed, kept, line) for seed in seeds]}
+    return {"runs": [one_seed(settings, seed, kept, line) for seed in settings.each_seed()]}
 
 
 def total(settings: Settings) -> int:
@@ -312,6 +303,7 @@ DEFAULT = Settings(
         rate_outer=0.15,
         steps_outer=30,
     ),
+    grains=tuple(GRAINS),
     draws=5,
     seeds=3,
 )
@@ -327,18 +319,7 @@ SMALL = replace(
     network=replace(
         DEFAULT.network, hidden=(8,), train=100, valid=100, steps=20, batch=50, steps_outer=3
     ),
+    grains=(report.SHARED, report.WEIGHT),
     draws=1,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="regularisation",
-    about="A penalty for each weight. Maclaurin, Duvenaud and Adams 2015, *Gradient-based "
-    "hyperparameter optimization through reversible learning*, section 3.2.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

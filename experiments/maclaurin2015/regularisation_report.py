@@ -1,16 +1,21 @@
 """What `regularisation` leaves behind: tables, words and pictures, made from its results."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from rich.table import Table
 
-from experiments.maclaurin2015 import regularisation_pictures as penalties
-from hindgrad.apps.report import figures
-from hindgrad.apps.report.tables import titled
+from experiments import reporting
+from experiments.reporting import mean_sd
+from experiments.runner import Results
+from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure
 
 NONE, START, SHARED = "no penalty", "the start", "one for all"
 LAYER, UNIT, WEIGHT = "one per layer", "one per unit", "one per weight"
@@ -18,25 +23,25 @@ AUTHORS, FRESH = "one per weight, authors' descent", "one per weight, fresh imag
 
 MODELS = {"logistic": "logistic regression", "network": "network"}
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
+COLUMNS = ("model", "penalties", "number", *PARTS.values(), "test error, %")
 
-Results = dict[str, Any]
+COLORS = (PALETTE["random"], PALETTE["tuned"], PALETTE["TPE"])
+COLORMAP = "magma"
+ROW = 5
+"""Examples in a row."""
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables and the pictures into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seed", "model", "penalties", "count", *PARTS, "error", "minutes"])
-        for run in results["runs"]:
-            for model in MODELS:
-                for way, found in run[model].items():
-                    losses = [found[part] for part in (*PARTS, "error")]
-                    how = [found.get("count", ""), *losses, found.get("minutes", "")]
-                    writer.writerow([run["seed"], model, way, *how])
-    lines = [_columns(), ["---", "---", *["---:"] * (len(_columns()) - 2)], *_rows(results)]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
-    _write_maps(results, folder)
+    measures = ("count", *PARTS, "error", "minutes")
+    singles = [
+        [run["seed"], model, way, *(found.get(measure, "") for measure in measures)]
+        for run in results["runs"]
+        for model in MODELS
+        for way, found in run[model].items()
+    ]
+    reporting.write_csv(folder / "table.csv", ("seed", "model", "penalties", *measures), singles)
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
     histories = {
         way: [run["logistic"][way]["history"] for run in results["runs"]]
         for way in (SHARED, WEIGHT, AUTHORS)
@@ -48,12 +53,13 @@ def write(results: Results, folder: Path) -> None:
         }
         for model, title in MODELS.items()
     }
-    figures.save(penalties.outcome_figure(histories, outcomes), folder / "regularisation.png")
+    pictures = {"regularisation": outcome_figure(histories, outcomes), **_maps(results)}
+    reporting.save(folder, pictures)
 
 
-def _write_maps(results: Results, folder: Path) -> None:
+def _maps(results: Results) -> dict[str, Figure]:
     """The penalties of the first seed as images."""
-    first = results["runs"][0]
+    first, found = results["runs"][0], {}
     for model, kind, title in (
         ("logistic", "class", "Learned penalties of the logistic regression, class by class"),
         ("network", "unit", "Learned penalties of the network's first layer, lowest units"),
@@ -61,7 +67,8 @@ def _write_maps(results: Results, folder: Path) -> None:
         shown = np.exp(np.array(first[model][WEIGHT]["maps"]))
         shown = shown.reshape(-1, *first["image"])
         names = [f"{kind} {i if kind == 'class' else i + 1}" for i in range(len(shown))]
-        figures.save(penalties.maps_figure(title, names, shown), folder / f"penalties-{model}.png")
+        found[f"penalties-{model}"] = maps_figure(title, names, shown)
+    return found
 
 
 def values(results: Results, model: str, way: str, part: str) -> list[float]:
@@ -71,16 +78,8 @@ def values(results: Results, model: str, way: str, part: str) -> list[float]:
 
 def table(results: Results) -> Table:
     """Losses and errors."""
-    shown = titled("Penalties: mean negative log-likelihood in nats, and test error")
-    for i, title in enumerate(_columns()):
-        shown.add_column(title, justify="left" if i < 2 else "right")
-    for row in _rows(results):
-        shown.add_row(*row)
-    return shown
-
-
-def _columns() -> list[str]:
-    return ["model", "penalties", "number", *PARTS.values(), "test error, %"]
+    title = "Penalties: mean negative log-likelihood in nats, and test error"
+    return reporting.table(title, COLUMNS, _rows(results), words=2)
 
 
 def _rows(results: Results) -> list[list[str]]:
@@ -88,16 +87,10 @@ def _rows(results: Results) -> list[list[str]]:
     for model, title in MODELS.items():
         for way, found in results["runs"][0][model].items():
             count = f"{found['count']:,}" if "count" in found else ""
-            losses = [_mean(values(results, model, way, part)) for part in PARTS]
+            losses = [mean_sd(values(results, model, way, part), 3) for part in PARTS]
             errors = 100 * np.array(values(results, model, way, "error"))
-            rows.append([title, way, count, *losses, _mean(errors.tolist(), 2)])
+            rows.append([title, way, count, *losses, mean_sd(errors.tolist(), 2)])
     return rows
-
-
-def _mean(found: Sequence[float], digits: int = 3) -> str:
-    if len(found) == 1:
-        return f"{found[0]:.{digits}f}"
-    return f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}"
 
 
 def summary(results: Results) -> list[str]:
@@ -112,8 +105,9 @@ def summary(results: Results) -> list[str]:
         f"{np.mean(values(results, 'logistic', AUTHORS, 'test')):.3f} (about .705 to .45)."
     ]
     lines += [_against(results, "logistic", WEIGHT, rival) for rival in (SHARED, NONE)]
-    lines += [_against(results, "network", grain, SHARED) for grain in (LAYER, UNIT, WEIGHT, FRESH)]
-    lines.append(_finer(results))
+    finer = [way for way in runs[0]["network"] if way not in (NONE, START, SHARED)]
+    lines += [_against(results, "network", way, SHARED) for way in finer]
+    lines.append(_fitted(results, finer))
     lines.append(
         "Each way's losses are means over "
         f"{results['call']['draws']} trainings with fresh initial weights and batches, the same "
@@ -144,10 +138,10 @@ def _against(results: Results, model: str, way: str, rival: str) -> str:
     )
 
 
-def _finer(results: Results) -> str:
+def _fitted(results: Results, finer: Sequence[str]) -> str:
     """Whether finer penalties overfit the validation images of the network."""
     gap = {}
-    for way in (SHARED, LAYER, UNIT, WEIGHT, FRESH):
+    for way in [SHARED, *finer]:
         test, valid = (np.mean(values(results, "network", way, part)) for part in ("test", "valid"))
         gap[way] = float(test - valid)
     shown = ", ".join(f"{way} {value:+.3f}" for way, value in gap.items())
@@ -158,3 +152,50 @@ def _finer(results: Results) -> str:
         else "one per weight has not fitted the validation images more than one for all"
     )
     return f"Network, test loss less validation loss: {shown}; {verdict}."
+
+
+def maps_figure(
+    title: str, names: Sequence[str], penalties: Float[np.ndarray, "maps height width"]
+) -> Figure:
+    """Penalties as images, one for each class or unit."""
+    rows = -(-len(penalties) // ROW)
+    figure = new_figure(9.2, 1.95 * rows + 0.6)
+    reporting.caption(figure, title)
+    axes = figure.subplots(rows, ROW, squeeze=False)
+    norm = LogNorm(float(penalties.min()), float(penalties.max()))
+    for ax in axes.flat[len(penalties) :]:
+        ax.axis("off")
+    for ax, name, penalty in zip(axes.flat, names, penalties, strict=False):
+        ax.imshow(penalty, cmap=COLORMAP, norm=norm, interpolation="nearest")
+        reporting.bare(ax)
+        ax.set_yticks([])
+        ax.set_title(name, fontsize=9, color=INK, pad=3)
+    bar = figure.colorbar(ScalarMappable(norm, COLORMAP), ax=axes, shrink=0.85, aspect=28)
+    bar.set_label("penalty", color=INK, fontsize=9)
+    reporting.tidy_bar(bar)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def outcome_figure(
+    histories: Mapping[str, Sequence[Sequence[float]]],
+    outcomes: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+) -> Figure:
+    """The validation loss while tuning for each way and seed, and losses in the end for each
+    model, way and part of the images."""
+    figure = new_figure(6.2 * len(outcomes) + 4.2, 4.4)
+    axes = figure.subplots(1, 1 + len(outcomes), width_ratios=(1, *[1.35] * len(outcomes)))
+    draw_histories(axes[0], histories)
+    for ax, (model, losses) in zip(axes[1:], outcomes.items(), strict=True):
+        reporting.draw_losses(ax, losses)
+        head(ax, model)
+    return figure
+
+
+def draw_histories(ax: Axes, histories: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """A line for each seed."""
+    for (way, runs), color in zip(histories.items(), COLORS, strict=False):
+        reporting.draw_runs(ax, runs, color, way)
+    head(ax, "logistic regression: validation loss", legend=False)
+    ax.legend(frameon=False, fontsize=8.5, loc="upper right")

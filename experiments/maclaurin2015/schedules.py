@@ -13,37 +13,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
-import hindgrad as hg
-from experiments import mnist
-from experiments.base import Experiment, Kept, Results
+from experiments import models, runner
 from experiments.maclaurin2015 import schedules_report as report
-from experiments.maclaurin2015.schedules_adam import authors_adam, clipped_adam
 from experiments.maclaurin2015.schedules_problem import Form, Problem, initialiser, natural
-from experiments.maclaurin2015.schedules_report import (
-    EACH_FIXED,
-    EACH_FRESH,
-    EARLY,
-    FEW_FIXED,
-    FEW_FRESH,
-    LATE,
-    OURS,
-    START,
-    THEIRS,
+from experiments.maclaurin2015.schedules_tuning import (
+    ADJOINT,
+    Point,
+    authors_adam,
+    clipped_adam,
+    search,
+    tune_fixed,
+    tune_fresh,
 )
-from experiments.maclaurin2015.schedules_search import Point, search
+from experiments.runner import Kept, Repeated, Results
 from hindgrad.apps.progress import Line
 from hindgrad.schedules import Between, Piecewise, Spline
 from hindgrad.tuning.tune import TuneResult
 
-ADJOINT = hg.Reversible(min_decay=0.01)
-NAN_ON_FAILURE = hg.Reversible(min_decay=0.01, failure=hg.failures.Report())
-"""What `hg.tune` makes of the former, so as to turn back from a decay that is too small."""
+ABOUT = (
+    "1,608 learned hyperparameters of one training: rate and momentum decay at every step, "
+    "for each layer's weights and biases, and initial scales. Maclaurin et al. 2015, "
+    "*Gradient-based hyperparameter optimization through reversible learning*, section 3.1."
+)
+
 HYPERGRADIENT = 4
 """What a hypergradient counts as, in trainings."""
 CHOOSING = 3 * 5
@@ -54,12 +51,12 @@ the tuning's begin at 0."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes, and where the hyperparameters begin."""
 
     data: str
     rows: int
-    """Images for training; as many are for validation, and for the test."""
+    """Examples for training; as many are for validation, and for the test."""
     hidden: tuple[int, ...]
     batch: int
     steps: int
@@ -86,8 +83,6 @@ class Settings:
     """so many times each."""
     judged: int
     """Trainings that tell how an answer does."""
-    seeds: int
-    seed: int = 0
 
     @property
     def fixed_cost(self) -> int:
@@ -140,7 +135,7 @@ def by_training_loss(
     begin = time.monotonic()
     form = way.form
     start = form.start(**settings.start(way.decay))
-    result = hg.tune(
+    result = runner.tune(
         problem.objective(form, problem.split.train),
         start,
         way.optimizer,
@@ -148,9 +143,6 @@ def by_training_loss(
         key=key,
         adjoint=ADJOINT,
         average=1 / settings.steps_outer,  # of the last iterate alone
-        patience=None,
-        progress=False,
-        diagnose=False,
     )
     keys = keys_from(key, JUDGING, settings.judged)
     return {
@@ -166,12 +158,12 @@ def by_training_loss(
 def authors(settings: Settings, init: Callable, kept: Kept, line: Line) -> Results:
     """Their experiment: each start with their optimizer; and the first one with few numbers and
     our optimizer."""
-    split = mnist.in_order(settings.data, settings.rows, settings.rows, settings.rows)
+    split = models.in_order(settings.data, settings.rows, settings.rows, settings.rows)
     problem = Problem(split, init, settings.batch, settings.steps)
     form, theirs = each_step(settings), authors_adam(settings.rate_authors)
-    ways = [Way(THEIRS, form, decay, theirs) for decay in settings.decays]
+    ways = [Way(report.THEIRS, form, decay, theirs) for decay in settings.decays]
     ours = clipped_adam(settings.rate_outer, settings.steps_outer)
-    ways.append(Way(OURS, few_knots(settings), settings.decays[0], ours))
+    ways.append(Way(report.OURS, few_knots(settings), settings.decays[0], ours))
     starts, runs = {}, {}
     for decay in settings.decays:
         keys = keys_from(jax.random.key(settings.seed), JUDGING, settings.draws)
@@ -196,49 +188,11 @@ def _starts(problem, form, hyper, keys):
     return {**found, "minutes": (time.monotonic() - begin) / 60}
 
 
-class OneSeed(eqx.Module):
-    """An objective with one key for ever."""
-
-    objective: hg.Objective
-    key: PRNGKeyArray
-
-    def __call__(self, hyper: PyTree) -> Float[Array, ""]:
-        return self.objective(hyper, self.key, adjoint=NAN_ON_FAILURE)
-
-
-def tune_fixed(settings: Settings, objective: hg.Objective, start: PyTree, key: PRNGKeyArray):
-    """Each outer step has the same seed."""
-    return hg.tune(
-        OneSeed(objective, key),
-        start,
-        clipped_adam(settings.rate_outer, settings.steps_outer),
-        steps=settings.steps_outer,
-        patience=None,
-        progress=False,
-        diagnose=False,
-    )
-
-
-def tune_fresh(settings: Settings, objective: hg.Objective, start: PyTree, key: PRNGKeyArray):
-    """Each outer step has a seed of its own."""
-    return hg.tune(
-        objective,
-        start,
-        clipped_adam(settings.rate_outer, settings.steps_outer),
-        steps=settings.steps_outer,
-        key=key,
-        adjoint=ADJOINT,
-        patience=None,
-        progress=False,
-        diagnose=False,
-    )
-
-
 TUNINGS: Mapping[str, tuple[Callable[[Settings], Form], Callable[..., TuneResult]]] = {
-    EACH_FIXED: (each_step, tune_fixed),
-    EACH_FRESH: (each_step, tune_fresh),
-    FEW_FIXED: (few_knots, tune_fixed),
-    FEW_FRESH: (few_knots, tune_fresh),
+    report.EACH_FIXED: (each_step, tune_fixed),
+    report.EACH_FRESH: (each_step, tune_fresh),
+    report.FEW_FIXED: (few_knots, tune_fixed),
+    report.FEW_FRESH: (few_knots, tune_fresh),
 }
 
 
@@ -250,7 +204,8 @@ def by_validation_loss(
     make_form, tune = TUNINGS[name]
     form = make_form(settings)
     start = form.start(**settings.start(settings.decays[0]))
-    result = tune(settings, problem.objective(form, problem.split.valid), start, key)
+    objective = problem.objective(form, problem.split.valid)
+    result = tune(objective, start, key, settings.rate_outer, settings.steps_outer)
     return {
         "numbers": sum(np.size(leaf) for leaf in jax.tree.leaves(start)),
         "trainings": settings.fixed_cost if tune is tune_fixed else settings.fresh_cost,
@@ -287,7 +242,7 @@ def by_search(settings: Settings, problem: Problem, seed: int) -> dict[str, dict
         further=settings.further,
         seed=seed,
     )
-    costs = {START: 0, EARLY: settings.early, LATE: settings.fresh_cost}
+    costs = {report.START: 0, report.EARLY: settings.early, report.LATE: settings.fresh_cost}
     minutes = (time.monotonic() - begin) / 60
     return {
         name: {
@@ -297,16 +252,20 @@ def by_search(settings: Settings, problem: Problem, seed: int) -> dict[str, dict
             **_judged(settings, problem, form, form.start(**point), key),
             "minutes": minutes * costs[name] / settings.fresh_cost,
         }
-        for name, point in ((START, start), (EARLY, found.early), (LATE, found.late))
+        for name, point in (
+            (report.START, start),
+            (report.EARLY, found.early),
+            (report.LATE, found.late),
+        )
     }
 
 
 def comparison(settings: Settings, init: Callable, kept: Kept, line: Line) -> Results:
     """All ways, on several draws of the images."""
     runs = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
+    for seed in settings.each_seed():
         rows = settings.rows
-        drawn = mnist.split(settings.data, rows, rows, rows, seed)
+        drawn = models.split(settings.data, rows, rows, rows, seed)
         problem = Problem(drawn, init, settings.batch, settings.steps)
         line.stage(f"seed {seed}: Bayesian optimisation")
         arms = kept(f"seed-{seed}/search", lambda p=problem, s=seed: by_search(settings, p, s))
@@ -323,7 +282,7 @@ def comparison(settings: Settings, init: Callable, kept: Kept, line: Line) -> Re
 
 def run(settings: Settings, kept: Kept, line: Line) -> Results:
     """Both parts."""
-    inputs, classes = mnist.in_order(settings.data, 1, 1, 1).train.x.shape[1], 10
+    inputs, classes = models.in_order(settings.data, 1, 1, 1).train.x.shape[1], 10
     init = initialiser((inputs, *settings.hidden, classes))
     return {
         "authors": authors(settings, init, kept, line),
@@ -360,6 +319,8 @@ DEFAULT = Settings(
 )
 """The paper's own sizes."""
 
+FULL = DEFAULT
+
 SMALL = replace(
     DEFAULT,
     data="digits",
@@ -376,17 +337,4 @@ SMALL = replace(
     further=2,
     judged=2,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="schedules",
-    about="1,608 learned hyperparameters of one training: rate and momentum decay at every step, "
-    "for each layer's weights and biases, and initial scales. Maclaurin et al. 2015, "
-    "*Gradient-based hyperparameter optimization through reversible learning*, section 3.1.",
-    default=DEFAULT,
-    full=DEFAULT,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

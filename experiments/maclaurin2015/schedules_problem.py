@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import hindgrad as hg
-from experiments import mnist
+from experiments import models
 from hindgrad import programs
 from hindgrad.schedules import KnotSchedule
 
@@ -42,7 +42,7 @@ class Drawn(eqx.Module):
     """A training whose batches depend on a key."""
 
     form: Form
-    images: mnist.Images
+    images: models.Examples
     batch: int = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
@@ -50,36 +50,36 @@ class Drawn(eqx.Module):
         return hg.Training(
             _batch_loss,
             optimizer=hg.Momentum(self.form.rates, self.form.decays, convention=hg.Damped()),
-            batches=mnist.Sampled(self.images, key, self.batch),
+            batches=models.Sampled(self.images, key, self.batch),
             steps=self.steps,
         )
 
 
 def _batch_loss(params, hyper, batch):
     del hyper
-    return mnist.nll(params, batch.data)
+    return models.nll(params, batch.data)
 
 
 class Loss(eqx.Module):
     """The mean loss on these images, at the end of the training."""
 
-    images: mnist.Images
+    images: models.Examples
 
     def __call__(self, params: PyTree, hyper: PyTree, key: PRNGKeyArray) -> Float[Array, ""]:
         del hyper, key
-        return mnist.nll(params, self.images)
+        return models.nll(params, self.images)
 
 
 class Problem(NamedTuple):
-    """Images, and how a network is trained on them."""
+    """Examples, and how a network is trained on them."""
 
-    split: mnist.Split
-    init: Callable[..., mnist.Layers]
+    split: models.Split
+    init: Callable[..., models.Layers]
     """One function for all problems, which then share their compiled programs."""
     batch: int
     steps: int
 
-    def objective(self, form: Form, images: mnist.Images) -> hg.Objective:
+    def objective(self, form: Form, images: models.Examples) -> hg.Objective:
         """The loss on these images of a training on the training images."""
         drawn = Drawn(form, self.split.train, self.batch, self.steps)
         return hg.Objective(drawn, init=self.init, score=Loss(images))
@@ -92,12 +92,12 @@ class Problem(NamedTuple):
         return Judged(*(np.array(values, np.float64) for values in zip(*found, strict=True)))
 
 
-def initialiser(sizes: Sequence[int]) -> Callable[..., mnist.Layers]:
+def initialiser(sizes: Sequence[int]) -> Callable[..., models.Layers]:
     """Gaussian weights and biases, with the scales among the hyperparameters."""
 
     def init(hyper, key):
         scales = [group[name] for group in hyper["log_scale"] for name in ("w", "b")]
-        return mnist.gaussian(key, sizes, scales)
+        return models.gaussian(key, sizes, scales)
 
     return init
 
@@ -126,8 +126,8 @@ class Judged(NamedTuple):
 @programs.compiled
 def _judge(objective, parts, hyper, key):
     run = objective.run(hyper, key, adjoint=hg.Stored())
-    losses = [mnist.nll(run.params, part) for part in parts]
-    return *losses, *(mnist.error(run.params, part) for part in parts), run.losses
+    losses = [models.nll(run.params, part) for part in parts]
+    return *losses, *(models.error(run.params, part) for part in parts), run.losses
 
 
 def natural(form: Form, hyper: PyTree) -> dict[str, list]:

@@ -1,19 +1,28 @@
 """What `schedules` leaves behind: tables, words and pictures, made from its results."""
 
-import csv
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.table import Table
 
-from experiments.maclaurin2015 import schedules_pictures as learned_schedules
-from experiments.maclaurin2015.schedules_pictures import Learned, Outer, Way
-from hindgrad.apps.report import figures
-from hindgrad.apps.report.figures import PALETTE
-from hindgrad.apps.report.tables import Arm, paired, show, show_interval, titled
-
-Results = dict[str, Any]
+from experiments import reporting
+from experiments.reporting import mean_sd
+from experiments.runner import Results
+from hindgrad.apps.report.figures import (
+    INK,
+    PALETTE,
+    head,
+    layer_colors,
+    log_y,
+    new_figure,
+    tidy,
+)
+from hindgrad.apps.report.tables import show_interval
 
 THEIRS, OURS = "each step, their Adam", "few knots, our Adam"
 START, EARLY, LATE = "start", "TPE", "TPE, longer"
@@ -48,39 +57,54 @@ MEASURES = {
     "valid_error": "valid error",
     "test_error": "test error",
 }
+COLUMNS = ("by the validation loss", "numbers", "trainings", *MEASURES.values(), "valid, own seed")
+
+BEFORE, AFTER = PALETTE["random"], PALETTE["tuned"]
+SECOND = PALETTE["TPE"]
+
+Groups = Float[np.ndarray, "steps groups"]
+"""Weights and biases of each layer in turn."""
+
+
+class Learned(NamedTuple):
+    """Learned schedules, and where they began."""
+
+    rate: Groups
+    decay: Groups
+    start_rate: float
+    start_decay: float
+
+
+class Outer(NamedTuple):
+    """Outer losses of several tunings, and the authors' last one (NaN if unknown)."""
+
+    runs: Float[np.ndarray, "runs steps_outer"]
+    theirs: float
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the tables and the pictures into a folder."""
-    _write_csv(results, folder / "table.csv")
-    tables = (
-        (["by the training loss", *MEASURES.values()], _author_rows(results)),
-        (_columns(), _rows(results)),
-    )
-    text = "\n\n".join(_markdown(columns, rows) for columns, rows in tables)
-    (folder / "table.md").write_text(text + "\n")
-    _write_pictures(results, folder)
+    columns = ("arm", "seed", "numbers", "trainings", *MEASURES, "valid_own_seed")
+    reporting.write_csv(folder / "table.csv", columns, _singles(results))
+    first = reporting.markdown(("by the training loss", *MEASURES.values()), _author_rows(results))
+    reporting.write_markdown(folder, first, reporting.markdown(COLUMNS, _rows(results)))
+    reporting.save(folder, _pictures(results))
 
 
-def _write_csv(results: Results, path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "seed", "numbers", "trainings", *MEASURES, "valid_own_seed"])
-        for run in results["comparison"]["runs"]:
-            for name, arm in run["arms"].items():
-                values = [arm["judged"][measure] for measure in MEASURES]
-                cost = [arm["numbers"], arm["trainings"]]
-                writer.writerow([name, run["seed"], *cost, *values, arm["own"]["valid"]])
+def _singles(results: Results) -> Iterator[list[Any]]:
+    for run in results["comparison"]["runs"]:
+        for name, arm in run["arms"].items():
+            values = [arm["judged"][measure] for measure in MEASURES]
+            cost = [arm["numbers"], arm["trainings"]]
+            yield [name, run["seed"], *cost, *values, arm["own"]["valid"]]
 
 
-def _write_pictures(results: Results, folder: Path) -> None:
+def _pictures(results: Results) -> dict[str, Figure]:
     call, runs = results["call"], results["authors"]["runs"]
     main = f"{THEIRS} {call['decays'][0]:g}"
     learned = lambda what: np.mean([run["learned"][what] for run in runs[main]], axis=0)
     start = np.exp(call["log_rate"]), call["decays"][0]
     pictured = Learned(learned("rate"), learned("decay"), *start)
-    figures.save(learned_schedules.schedules_figure(pictured), folder / "learned.png")
-
     outer = {
         _of_decay(name): Outer(
             np.array([run["outer"] for run in found]),
@@ -90,15 +114,9 @@ def _write_pictures(results: Results, folder: Path) -> None:
     }
     curve = lambda when: np.mean([run[when]["curve"] for run in runs[main]], axis=0)
     curves = curve("before"), curve("after")
-    figures.save(
-        learned_schedules.tuning_figure(outer, curves, call["steps"]), folder / "tuning.png"
-    )
-
     compared = results["comparison"]["runs"]
     # The start is so far away that it would hide the other differences.
-    ways = {
-        name: Way(_values(results, name, "test"), COLORS[name]) for name in COLORS if name != START
-    }
+    ways = {name: _values(results, name, "test") for name in COLORS if name != START}
     tunings = {
         name: (
             np.array([run["arms"][name]["outer"] for run in compared]),
@@ -109,7 +127,11 @@ def _write_pictures(results: Results, folder: Path) -> None:
     few, each = (
         np.array(compared[0]["arms"][name]["learned"]["rate"]) for name in (FEW_FRESH, EACH_FRESH)
     )
-    figures.save(learned_schedules.outcome_figure(ways, tunings, few, each), folder / "outcome.png")
+    return {
+        "learned": schedules_figure(pictured),
+        "tuning": tuning_figure(outer, curves, call["steps"]),
+        "outcome": outcome_figure(ways, tunings, few, each),
+    }
 
 
 def _of_decay(name: str) -> str:
@@ -129,17 +151,9 @@ def _paper_end(results: Results, name: str) -> dict[str, float]:
 
 def table(results: Results) -> Table:
     """The comparison."""
-    seeds = len(results["comparison"]["runs"])
-    shown = titled(
-        f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, fresh trainings"
-    )
-    first, *others = _columns()
-    shown.add_column(first, no_wrap=True)
-    for title in others:
-        shown.add_column(title, justify="right")
-    for row in _rows(results):
-        shown.add_row(*row)
-    return shown
+    seeds = reporting.times(len(results["comparison"]["runs"]), "seed")
+    title = f"Mean ± standard deviation over {seeds}, fresh trainings"
+    return reporting.table(title, COLUMNS, _rows(results))
 
 
 def summary(results: Results) -> list[str]:
@@ -176,14 +190,13 @@ def _end_words(results: Results, name: str) -> str:
     runs, paper = results["authors"]["runs"][name], _paper_end(results, name)
     way, decay = name.rsplit(" ", 1)
     last = [run["outer"][-1] for run in runs]
-    parts = []
+    times, parts = reporting.times(len(runs), "time"), []
     for measure in ("train", "valid", "valid_error"):
         values = [run["after"][measure] for run in runs]
-        words = f"{MEASURES[measure]} {show(float(np.mean(values)), _spread(values))}"
+        words = f"{MEASURES[measure]} {mean_sd(values)}"
         if measure in paper:
             words += f" (the authors: {paper[measure]:g})"
         parts.append(words)
-    times = f"{len(runs)} time{'s' * (len(runs) > 1)}"
     return (
         f"Tuned by the training loss from decay {decay}, {way}, {times}: "
         f"{', '.join(parts)}, in fresh trainings; training loss at the last outer step "
@@ -227,8 +240,8 @@ def _comparison_words(results: Results) -> list[str]:
 
 
 def _difference(results: Results, name: str, rival: str) -> str:
-    arm = lambda n: Arm(n, [], {"test": np.array(_values(results, n, "test"))})
-    found = paired(arm(name), arm(rival), "test")
+    own, others = (_values(results, n, "test") for n in (name, rival))
+    found = reporting.difference(own, others)
     return f"{name} minus {rival} {show_interval(found)}, lower on {found.wins} of {found.seeds}"
 
 
@@ -249,13 +262,11 @@ def _minutes_words(results: Results) -> str:
 def _author_rows(results: Results) -> list[list[str]]:
     rows, authors = [], results["authors"]
     for decay, found in authors["starts"].items():
-        cells = [show(float(np.mean(found[m])), _spread(found[m])) for m in MEASURES]
-        rows.append([f"start, decay {decay}", *cells])
+        rows.append([f"start, decay {decay}", *(mean_sd(found[m]) for m in MEASURES)])
         if paper := _paper(results, PAPER_STARTS, decay):
             rows.append(["the authors'", *_paper_cells(paper)])
     for name, runs in authors["runs"].items():
-        values = {m: [run["after"][m] for run in runs] for m in MEASURES}
-        cells = [show(float(np.mean(v)), _spread(v)) for v in values.values()]
+        cells = [mean_sd([run["after"][m] for run in runs]) for m in MEASURES]
         way, decay = name.rsplit(" ", 1)
         rows.append([f"end, decay {decay}, {way}", *cells])
         if paper := _paper_end(results, name):
@@ -267,18 +278,14 @@ def _paper_cells(paper: dict[str, float]) -> list[str]:
     return [f"{paper[m]:g}" if m in paper else "–" for m in MEASURES]
 
 
-def _columns() -> list[str]:
-    return ["by the validation loss", "numbers", "trainings", *MEASURES.values(), "valid, own seed"]
-
-
 def _rows(results: Results) -> list[list[str]]:
     rows, runs = [], results["comparison"]["runs"]
     for name in COLORS:
         arms = [run["arms"][name] for run in runs]
         values = [[arm["judged"][m] for arm in arms] for m in MEASURES]
         values.append([arm["own"]["valid"] for arm in arms])
-        cells = [show(float(np.mean(v)), _spread(v)) for v in values]
-        rows.append([name, f"{arms[0]['numbers']:,}", f"{arms[0]['trainings']}", *cells])
+        costs = [f"{arms[0]['numbers']:,}", f"{arms[0]['trainings']}"]
+        rows.append([name, *costs, *map(mean_sd, values)])
     return rows
 
 
@@ -286,10 +293,84 @@ def _values(results: Results, name: str, measure: str) -> list[float]:
     return [run["arms"][name]["judged"][measure] for run in results["comparison"]["runs"]]
 
 
-def _spread(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+def schedules_figure(learned: Learned) -> Figure:
+    """Rates and decays over the steps, a line for each layer, biases apart from weights."""
+    figure = new_figure(11.5, 6.6)
+    axes = figure.subplots(2, 2, sharex=True, sharey="row")
+    rows = (
+        ("learned rate", learned.rate, learned.start_rate),
+        ("learned momentum decay", learned.decay, learned.start_decay),
+    )
+    for row, (title, values, start) in zip(axes, rows, strict=True):
+        for ax, first, what in zip(row, (0, 1), ("weights", "biases"), strict=True):
+            _draw_layers(ax, values[:, first::2], start)
+            head(ax, f"{title}, {what}", legend=ax is axes[0, 0])
+    for ax in axes[0]:
+        log_y(ax)
+    for ax in axes[1]:
+        ax.set_xlabel("training step")
+    return figure
 
 
-def _markdown(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def tuning_figure(
+    outer: Mapping[str, Outer], curves: tuple[np.ndarray, np.ndarray], steps: int
+) -> Figure:
+    """The outer loss over the outer steps, and learning curves before and after."""
+    figure = new_figure(11.5, 4.4)
+    left, right = figure.subplots(1, 2)
+    for (name, found), color in zip(outer.items(), (AFTER, SECOND, INK), strict=False):
+        x = np.arange(found.runs.shape[1])
+        for run in found.runs:
+            left.plot(x, run, color=color, linewidth=0.7, alpha=0.35)
+        left.plot(x, found.runs.mean(axis=0), color=color, linewidth=2, label=name)
+        if np.isfinite(found.theirs):
+            left.plot([len(x) - 1], [found.theirs], "D", color=color, markersize=7, clip_on=False)
+    log_y(left)
+    left.set_xlabel("outer step (diamonds: the authors' ends)")
+    head(left, "training loss at the end of each training")
+    tidy(left)
+    for values, color, name in zip(curves, (BEFORE, AFTER), ("before", "after"), strict=True):
+        right.plot(np.arange(steps), values, color=color, linewidth=1.8, label=name)
+    log_y(right)
+    right.set_xlabel("training step")
+    head(right, "loss on each step's batch, before and after tuning")
+    tidy(right)
+    return figure
+
+
+def outcome_figure(
+    ways: Mapping[str, Sequence[float]],
+    tunings: Mapping[str, tuple[np.ndarray, float]],
+    few: Groups,
+    each: Groups,
+) -> Figure:
+    """Test losses, seed by seed; validation losses [seeds, steps_outer] while tuning and, of the
+    answers, with fresh seeds; the rates of the weights as few numbers and as one for each step."""
+    figure = new_figure(14.5, 4.8)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
+    reporting.draw_ways(left, ways, [COLORS[name] for name in ways], digits=3)
+    head(left, "test loss with fresh seeds", legend=False)
+    for name, (values, fresh) in tunings.items():
+        color, x = COLORS[name], np.arange(values.shape[1])
+        style = "--" if "one seed" in name else "-"
+        middle.plot(x, values.mean(axis=0), style, color=color, linewidth=1.8)
+        middle.plot([len(x) - 1], [fresh], "D", color=color, markersize=7, clip_on=False)
+    log_y(middle)
+    middle.set_xlabel("outer step (dashed: one seed; diamonds: fresh)")
+    head(middle, "validation loss while tuning", legend=False)
+    tidy(middle)
+    for layer, color in enumerate(layer_colors(few.shape[1] // 2)):
+        right.plot(each[:, 2 * layer], color=color, linewidth=0.8, alpha=0.6)
+        right.plot(few[:, 2 * layer], color=color, linewidth=2.4, label=f"layer {layer + 1}")
+    log_y(right)
+    right.set_xlabel("training step")
+    head(right, "rates of the weights, few and many")
+    tidy(right)
+    return figure
+
+
+def _draw_layers(ax: Axes, values: Float[np.ndarray, "steps layers"], start: float) -> None:
+    for layer, color in enumerate(layer_colors(values.shape[1])):
+        ax.plot(values[:, layer], color=color, linewidth=1.6, label=f"layer {layer + 1}")
+    ax.axhline(start, color=INK, linestyle="--", linewidth=1, label="start")
+    tidy(ax)

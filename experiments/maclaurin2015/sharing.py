@@ -24,13 +24,18 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
-from experiments.base import Experiment, Pieces, Results
+from experiments import runner
 from experiments.maclaurin2015 import sharing_report as report
-from experiments.maclaurin2015.sharing_report import LEARNED, SEPARATE, START, TIED
-from experiments.mnist import Images, Layers, gaussian, nll
+from experiments.models import Examples, Layers, gaussian, nll
+from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
 from hindgrad.apps import datasets
 from hindgrad.apps.progress import Line
+
+ABOUT = (
+    "Which tasks share which layer? Maclaurin, Duvenaud and Adams 2015, *Gradient-based "
+    "hyperparameter optimization through reversible learning*, section 3.4."
+)
 
 Matrices = list[Array]
 """T for each layer [tasks, tasks]."""
@@ -41,7 +46,7 @@ the last ones: five fresh draws of each."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes and rates."""
 
     data: str
@@ -70,8 +75,6 @@ class Settings:
     steps_outer: int
     average: float
     """The share of the last outer steps whose matrices are averaged."""
-    seeds: int
-    seed: int = 0
 
     @property
     def tasks(self) -> int:
@@ -87,11 +90,11 @@ class Task(eqx.Module):
 
     x: Float[Array, "characters drawings pixels"]
 
-    def images(self) -> Images:
+    def images(self) -> Examples:
         """All drawings, with their classes."""
         characters, drawings, pixels = self.x.shape
         y = jnp.repeat(jnp.arange(characters, dtype=jnp.int32), drawings)
-        return Images(self.x.reshape(-1, pixels), y)
+        return Examples(self.x.reshape(-1, pixels), y)
 
     def divide(self, key: PRNGKeyArray, held: int) -> tuple["Task", "Task"]:
         """Holds back `held` drawings of each character, drawn anew for each."""
@@ -236,17 +239,14 @@ class Watch:
 def learn(settings: Settings, drawn: Draw, seed: int, folder: Any, watch: Watch) -> dict[str, Any]:
     """Tunes the matrices by gradient descent."""
     begun = time.monotonic()
-    result = hg.tune(
+    result = runner.tune(
         Sharing(drawn.train, settings, watch),
         matrices(settings.tasks, [settings.correlation] * settings.layers),
         optax.sgd(settings.rate_outer),
         steps=settings.steps_outer,
         key=seed,
         average=settings.average,
-        patience=None,
         checkpoint=folder,
-        progress=False,
-        diagnose=False,
     )
     jax.effects_barrier()
     return {
@@ -278,16 +278,16 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, watch: Watch) -> dict[
     drawn, line, before = draw(settings, seed), watch.line, watch.count
     separate = [0.0] * settings.layers
     ways = {
-        SEPARATE: matrices(settings.tasks, separate),
-        TIED: matrices(settings.tasks, [1.0, *separate[1:]]),
-        START: matrices(settings.tasks, [settings.correlation] * settings.layers),
+        report.SEPARATE: matrices(settings.tasks, separate),
+        report.TIED: matrices(settings.tasks, [1.0, *separate[1:]]),
+        report.START: matrices(settings.tasks, [settings.correlation] * settings.layers),
     }
     line.stage(f"seed {seed}: tuning {settings.layers} matrices")
     folder = kept.folder(f"seed-{seed}") / "tuning"
     learned = kept(f"seed-{seed}/learned", lambda: learn(settings, drawn, seed, folder, watch))
     seen = watch.count - before
     line.done(settings.steps_outer + HELD_OUT - seen)  # done before an interruption
-    ways[LEARNED] = [jnp.asarray(t, jnp.float32) for t in learned["transforms"]]
+    ways[report.LEARNED] = [jnp.asarray(t, jnp.float32) for t in learned["transforms"]]
     found = {}
     for name, transforms in ways.items():
         line.stage(f"seed {seed}: {name}")
@@ -301,9 +301,8 @@ def run(settings: Settings, kept: Pieces, line: Line) -> Results:
     """All seeds."""
     data = datasets.load(settings.data)
     characters = [len(drawings(data, alphabet)) for alphabet in settings.alphabets]
-    seeds = range(settings.seed, settings.seed + settings.seeds)
     watch = Watch(line)  # one for all seeds: the compiled programs know it
-    runs = [one_seed(settings, seed, kept, watch) for seed in seeds]
+    runs = [one_seed(settings, seed, kept, watch) for seed in settings.each_seed()]
     sizes = (data.x.shape[1], *settings.hidden, settings.outputs)
     count = sum((n + 1) * m for n, m in itertools.pairwise(sizes))
     return {"characters": characters, "weights": count, "runs": runs}
@@ -353,16 +352,4 @@ SMALL = replace(
     steps_outer=3,
     average=0.5,
     seeds=2,
-)
-
-EXPERIMENT = Experiment(
-    name="sharing",
-    about="Which tasks share which layer? Maclaurin, Duvenaud and Adams 2015, *Gradient-based "
-    "hyperparameter optimization through reversible learning*, section 3.4.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

@@ -20,34 +20,30 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import hindgrad as hg
-from experiments.base import Experiment, Pieces, Results
+from experiments import runner
 from experiments.maclaurin2015 import training_data_report as report
-from experiments.maclaurin2015.training_data_report import (
-    ALL,
-    FRESH,
-    LEARNED,
-    LONGER,
-    MEANS,
-    RANDOM,
-    START,
-    TUNED,
-)
-from experiments.mnist import Images, Layers, Split, error, gaussian, nll, split
+from experiments.models import Examples, Layers, Split, error, gaussian, nll, split
+from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
 from hindgrad.apps.progress import Line
 from hindgrad.batches import Batch
+
+ABOUT = (
+    "Ten images to learn from, learned themselves. Maclaurin, Duvenaud and Adams 2015, "
+    "*Gradient-based hyperparameter optimization through reversible learning*, section 3.3."
+)
 
 CHOICE = 10
 """What choosing a training for one set of images counts as, in outer steps."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Repeated):
     """Sizes, and the start of what is learned."""
 
     data: str
     train: int
-    """Images that real ones and class means are taken from."""
+    """Examples that real ones and class means are taken from."""
     valid: int
     test: int
     scale: float
@@ -70,11 +66,9 @@ class Settings:
     l2s: tuple[float, ...]
     lengths: tuple[int, ...]
     batch: int
-    """Images in a step, for training on more than ten."""
+    """Examples in a step, for training on more than ten."""
     draws: int
     """Draws of real images, and of fresh initial weights."""
-    seeds: int
-    seed: int = 0
 
 
 class Way(NamedTuple):
@@ -107,7 +101,7 @@ def objective(settings: Settings, drawn: Split, init: Any) -> hg.Objective:
 
     def learned(layers, hyper, batch):
         del batch
-        return loss(layers, hyper, Batch(Images(hyper["images"], y), None, y))
+        return loss(layers, hyper, Batch(Examples(hyper["images"], y), None, y))
 
     training = hg.Training(
         learned,
@@ -120,7 +114,7 @@ def objective(settings: Settings, drawn: Split, init: Any) -> hg.Objective:
 
 
 def start(settings: Settings, drawn: Split, seed: int) -> Hyper:
-    """Images of noise, and the penalty."""
+    """Examples of noise, and the penalty."""
     key = jax.random.fold_in(jax.random.key(seed), 1)
     noise = jax.random.normal(key, (drawn.classes, drawn.train.x.shape[1]))
     return {"images": settings.scale * noise, "log_l2": jnp.log(settings.l2)}
@@ -152,14 +146,11 @@ def learn_longer(settings: Settings, drawn: Split, seed: int) -> dict[str, Any]:
 
 def _tuned(run: hg.Objective, hyper: Hyper, optimizer: Any, **options: Any) -> dict[str, Any]:
     begun = time.monotonic()
-    result = hg.tune(
+    result = runner.tune(
         run,
         hyper,
         optimizer,
         adjoint=hg.Reversible(),
-        patience=None,
-        progress=False,
-        diagnose=False,
         **options,
     )
     return {
@@ -188,7 +179,7 @@ def judged(layers: PyTree, drawn: Split) -> dict[str, Float[Array, "..."]]:
 @programs.compiled
 def train(
     settings: Settings,
-    images: Images,
+    images: Examples,
     rate: Float[Array, ""],
     l2: Float[Array, ""],
     run: tuple[Layers, PyTree],
@@ -209,7 +200,7 @@ def train(
 
 
 def trained(
-    settings: Settings, drawn: Split, sets: list[Images], way: Way, seeds: list[int]
+    settings: Settings, drawn: Split, sets: list[Examples], way: Way, seeds: list[int]
 ) -> dict[str, float]:
     """The mean over sets of images, each with the initial weights of a seed of its own."""
     runs = []
@@ -221,7 +212,7 @@ def trained(
     return {name: float(values.mean()) for name, values in found.items()} | way._asdict()
 
 
-def chosen(settings: Settings, drawn: Split, sets: list[Images], seeds: list[int]) -> Way:
+def chosen(settings: Settings, drawn: Split, sets: list[Examples], seeds: list[int]) -> Way:
     """The training whose mean validation loss over the sets is lowest."""
     grid = [(rate, l2) for rate in settings.rates for l2 in settings.l2s]
     rates, l2s = jnp.asarray(grid).T
@@ -239,22 +230,22 @@ def chosen(settings: Settings, drawn: Split, sets: list[Images], seeds: list[int
     return Way(*grid[j], settings.lengths[i])
 
 
-def real(settings: Settings, drawn: Split, seed: int) -> list[Images]:
+def real(settings: Settings, drawn: Split, seed: int) -> list[Examples]:
     """Draws of one random training image of each class."""
     rng = np.random.default_rng(seed)
     y = np.asarray(drawn.train.y)
     sets = []
     for _ in range(settings.draws):
         rows = np.array([rng.choice(np.flatnonzero(y == c)) for c in range(drawn.classes)])
-        sets.append(Images(drawn.train.x[rows], jnp.arange(drawn.classes)))
+        sets.append(drawn.train[rows])
     return sets
 
 
-def means(drawn: Split) -> Images:
+def means(drawn: Split) -> Examples:
     """The mean training image of each class."""
     x, y = np.asarray(drawn.train.x), np.asarray(drawn.train.y)
     mean = np.stack([x[y == c].mean(axis=0) for c in range(drawn.classes)])
-    return Images(jnp.asarray(mean), jnp.arange(drawn.classes))
+    return Examples(jnp.asarray(mean), jnp.arange(drawn.classes))
 
 
 def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[str, Any]:
@@ -268,30 +259,33 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
     longer = piece("longer", lambda: learn_longer(settings, drawn, seed))
     line.done(settings.steps_longer)
     line.stage(f"seed {seed}: training on real images")
-    images = lambda found: Images(jnp.asarray(found["images"]), jnp.arange(drawn.classes))
+    images = lambda found: Examples(jnp.asarray(found["images"]), jnp.arange(drawn.classes))
     same = Way(settings.rate, settings.l2, settings.steps)
     fresh = [1000 * (seed + 1) + i for i in range(settings.draws)]
 
     def judge():
         begun = time.monotonic()
-        noise = Images(start(settings, drawn, seed)["images"], jnp.arange(drawn.classes))
-        arms = {START: trained(settings, drawn, [noise], same, [seed])}
+        noise = Examples(start(settings, drawn, seed)["images"], jnp.arange(drawn.classes))
+        arms = {report.START: trained(settings, drawn, [noise], same, [seed])}
         way = same._replace(l2=learned["l2"])
-        arms[LEARNED] = trained(settings, drawn, [images(learned)], way, [seed])
-        arms[f"{LEARNED}, {FRESH}"] = trained(
+        arms[report.LEARNED] = trained(settings, drawn, [images(learned)], way, [seed])
+        arms[f"{report.LEARNED}, {report.FRESH}"] = trained(
             settings, drawn, [images(learned)] * len(fresh), way, fresh
         )
         way = same._replace(l2=longer["l2"])
-        arms[LONGER] = trained(settings, drawn, [images(longer)] * len(fresh), way, fresh)
-        others = {RANDOM: real(settings, drawn, seed), MEANS: [means(drawn)] * len(fresh)}
+        arms[report.LONGER] = trained(settings, drawn, [images(longer)] * len(fresh), way, fresh)
+        others = {
+            report.RANDOM: real(settings, drawn, seed),
+            report.MEANS: [means(drawn)] * len(fresh),
+        }
         for name, sets in others.items():
             arms[name] = trained(settings, drawn, sets, same, fresh)
-            arms[f"{name}, {TUNED}"] = trained(
+            arms[f"{name}, {report.TUNED}"] = trained(
                 settings, drawn, sets, chosen(settings, drawn, sets, fresh), fresh
             )
         one = fresh[:1]
         way = chosen(settings, drawn, [drawn.train], one)
-        arms[ALL] = trained(settings, drawn, [drawn.train], way, one)
+        arms[report.ALL] = trained(settings, drawn, [drawn.train], way, one)
         return {"arms": arms, "seconds": time.monotonic() - begun}
 
     tested = piece("tested", judge)
@@ -299,16 +293,16 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
     return {
         "seed": seed,
         "arms": tested["arms"],
-        "valid": {LEARNED: learned["valid"], LONGER: longer["valid"]},
+        "valid": {report.LEARNED: learned["valid"], report.LONGER: longer["valid"]},
         "seconds": {
-            LEARNED: learned["seconds"],
-            LONGER: longer["seconds"],
+            report.LEARNED: learned["seconds"],
+            report.LONGER: longer["seconds"],
             "real images": tested["seconds"],
         },
         "images": {
-            LEARNED: learned["images"],
-            LONGER: longer["images"],
-            MEANS: np.asarray(means(drawn).x, float).round(6).tolist(),
+            report.LEARNED: learned["images"],
+            report.LONGER: longer["images"],
+            report.MEANS: np.asarray(means(drawn).x, float).round(6).tolist(),
         },
         "image": list(drawn.image),
     }
@@ -316,8 +310,7 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
 
 def run(settings: Settings, kept: Pieces, line: Line) -> Results:
     """All seeds; the images of the first are kept."""
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    runs = [one_seed(settings, seed, kept, line) for seed in seeds]
+    runs = [one_seed(settings, seed, kept, line) for seed in settings.each_seed()]
     first = {name: runs[0][name] for name in ("images", "image")}
     for each in runs:
         del each["images"], each["image"]
@@ -368,16 +361,4 @@ SMALL = replace(
     lengths=(10,),
     draws=2,
     seeds=1,
-)
-
-EXPERIMENT = Experiment(
-    name="training-data",
-    about="Ten images to learn from, learned themselves. Maclaurin, Duvenaud and Adams 2015, "
-    "*Gradient-based hyperparameter optimization through reversible learning*, section 3.3.",
-    default=DEFAULT,
-    full=FULL,
-    small=SMALL,
-    run=run,
-    total=total,
-    report=report,
 )

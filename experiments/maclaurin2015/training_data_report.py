@@ -1,15 +1,15 @@
 """What `training-data` leaves behind: a table, words and pictures, made from its results."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from hindgrad.apps.report import figures, learned_images
-from hindgrad.apps.report.tables import show, titled
+from experiments import reporting
+from experiments.reporting import mean_sd
+from experiments.runner import Results
+from hindgrad.apps.report import learned_images
 
 START = "noise"
 LEARNED, LONGER = "learned", "learned longer"
@@ -22,21 +22,18 @@ PAPER = {"valid_loss": 0.4193, "test_loss": 0.4934, "test_error": 0.123}
 
 METRICS = {"valid_loss": "valid loss", "test_loss": "test loss", "test_error": "test error"}
 WAY = {"rate": "rate", "l2": "L2", "steps": "steps"}
-
-Results = dict[str, Any]
+COLUMNS = ("trained on", *METRICS.values(), *WAY.values())
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the table and the pictures into a folder."""
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["seed", "images", *METRICS, *WAY])
-        for run in results["runs"]:
-            for name, arm in run["arms"].items():
-                writer.writerow([run["seed"], name, *(arm[key] for key in (*METRICS, *WAY))])
-    lines = [columns(), ["---", *["---:"] * (len(columns()) - 1)], *rows(results)]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (folder / "table.md").write_text(text + "\n")
+    singles = [
+        [run["seed"], name, *(arm[key] for key in (*METRICS, *WAY))]
+        for run in results["runs"]
+        for name, arm in run["arms"].items()
+    ]
+    reporting.write_csv(folder / "table.csv", ("seed", "images", *METRICS, *WAY), singles)
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, rows(results)))
     shape = tuple(results["image"])
     names = {
         LEARNED: f"learned in {results['call']['steps_outer']} outer steps",
@@ -51,7 +48,6 @@ def write(results: Results, folder: Path) -> None:
     sheet = learned_images.rows_figure(
         parts, labels, title="Ten images to learn from (minus the mean image)"
     )
-    figures.save(sheet, folder / "training-data-images.png")
     arms = {
         name: [run["arms"][name]["test_error"] for run in results["runs"]]
         for name in results["runs"][0]["arms"]
@@ -68,11 +64,8 @@ def write(results: Results, folder: Path) -> None:
         what="test error",
         smaller_is_better=True,
     )
-    figures.save(outcome, folder / "training-data-outcome.png")
-
-
-def columns() -> list[str]:
-    return ["trained on", *METRICS.values(), *WAY.values()]
+    pictures = {"training-data-images": sheet, "training-data-outcome": outcome}
+    reporting.save(folder, pictures)
 
 
 def rows(results: Results) -> list[list[str]]:
@@ -80,7 +73,7 @@ def rows(results: Results) -> list[list[str]]:
     cells = []
     for name in results["runs"][0]["arms"]:
         arms = [run["arms"][name] for run in results["runs"]]
-        numbers = [_spread([arm[key] for arm in arms]) for key in METRICS]
+        numbers = [mean_sd([arm[key] for arm in arms]) for key in METRICS]
         cells.append([name, *numbers, *(_across([arm[key] for arm in arms]) for key in WAY)])
     if results["call"]["data"] == "mnist":
         theirs = [f"{PAPER[key]:.4f}" for key in METRICS]
@@ -91,15 +84,11 @@ def rows(results: Results) -> list[list[str]]:
 def table(results: Results) -> Table:
     """What every way gives."""
     call = results["call"]
-    shown = titled(
+    title = (
         f"{call['data']}: softmax regression trained on a few images; mean ± standard deviation "
-        f"over {call['seeds']} seeds"
+        f"over {reporting.times(call['seeds'], 'seed')}"
     )
-    for i, title in enumerate(columns()):
-        shown.add_column(title, justify="right" if i else "left")
-    for row in rows(results):
-        shown.add_row(*row)
-    return shown
+    return reporting.table(title, COLUMNS, rows(results))
 
 
 def summary(results: Results) -> list[str]:
@@ -135,18 +124,12 @@ def summary(results: Results) -> list[str]:
         f"{mean(LONGER, 'test_error'):.4f}; all {call['train']:,} training images give "
         f"{mean(ALL, 'test_error'):.4f}."
     )
-    seconds = {name: sum(run["seconds"][name] for run in runs) for name in runs[0]["seconds"]}
-    minutes = ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
+    minutes = {name: sum(run["seconds"][name] for run in runs) / 60 for name in runs[0]["seconds"]}
     lines.append(
-        f"Minutes of wall-clock, all {len(runs)} seeds: {minutes}; "
-        f"{sum(seconds.values()) / 60:.1f} in all."
+        f"Minutes of wall-clock, all {len(runs)} seeds: {reporting.minutes_in_words(minutes)}; "
+        f"{sum(minutes.values()):.1f} in all."
     )
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return show(float(np.mean(values)), spread)
 
 
 def _across(values: Sequence[float | int]) -> str:

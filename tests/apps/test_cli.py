@@ -91,7 +91,6 @@ REFUSED = [
     ("clean --seed 4294967296", "--seed is 4294967296; it must be at most 4294967295"),
     ("distill --seed 99999999999999999999", "it must be at most 4294967295"),
     ("learn-optimizer quadratic --seed 4294967296", "it must be at most 4294967295"),
-    ("reproduce modes --seed 4294967295 --seeds 2", "it must be at most 4294967295"),
     ("clean --steps 5", "--steps is 5; it must be at least 10"),
     ("clean --steps-outer 1", "--steps-outer is 1; it must be at least 2"),
     ("clean --repeats 0", "--repeats is 0; it must be at least 1"),

@@ -7,33 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from rich.console import Console
 from sklearn.datasets import load_digits
 
-from experiments import reproduce
-from experiments.franceschi2017 import hyper_cleaning as module
-from experiments.settings import Reproduce
+from experiments.franceschi2017 import hyper_cleaning as experiment
 from hindgrad.apps.progress import Line
 from hindgrad.tuning.snapshots import Snapshots
 
-EXPERIMENT = module.EXPERIMENT
-PICTURES = {"accuracy.png", "weights.png", "tuning.png", "suspects.png"}
-FILES = PICTURES | {"table.csv", "table.md", "summary.md", "results.json"}
-
-
-def reproduced(out, **options):
-    asked = Reproduce("hyper-cleaning", out=out, **options)
-    reproduce.reproduce(EXPERIMENT, EXPERIMENT.small, asked, Console(width=120))
-    return json.loads((out / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, uninterrupted."""
-    out = tmp_path_factory.mktemp("finished") / "out"
-    reproduced(out)
-    return out
+SMALL = experiment.SMALL
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +23,11 @@ def runs(finished):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return module.draw(EXPERIMENT.small, seed=0)
+    return experiment.draw(experiment.SMALL, seed=0)
 
 
-def test_everything_is_written_and_nothing_else(finished):
-    assert {path.name for path in finished.iterdir()} == FILES
-    for name in PICTURES:
-        height, width = imread(finished / name).shape[:2]
-        assert width > 600, name
-        assert height > 300, name
+def test_everything_is_written_and_nothing_else(written):
+    assert written == {"accuracy.png", "weights.png", "tuning.png", "suspects.png", "table.csv"}
 
 
 def test_the_wrong_labels_are_found(runs):
@@ -73,19 +49,18 @@ def test_all_models_are_tested(runs):
 def test_each_outer_step_is_seen(runs):
     for run in runs:
         valid, f1 = np.array(run["seen"]["valid"]), np.array(run["seen"]["f1"])
-        assert valid.shape == f1.shape == (EXPERIMENT.small.steps_outer, 2)
+        assert valid.shape == f1.shape == (experiment.SMALL.steps_outer, 2)
         assert (valid[-1] < 0.8 * valid[0]).all()
         assert (f1[0] == 0).all()  # all weights are still equal
         found = [run["detection"][radius]["f1"] for radius in ("100", "60")]
         assert found in f1.tolist()
 
 
-def test_the_table_has_means_and_spreads(finished, tmp_path):
-    results = json.loads((finished / "results.json").read_text())
+def test_the_table_has_means_and_spreads(results, tmp_path):
     other = json.loads(json.dumps(results["runs"][0]))
     other["accuracy"] = dict.fromkeys(other["accuracy"], 50.0)
     results["runs"].append(other)
-    EXPERIMENT.report.write(results, tmp_path)
+    experiment.report.write(results, tmp_path)
     text = (tmp_path / "table.md").read_text()
     for expected in ("oracle", "baseline", "validation only", "R = 60", "R = 100"):
         assert expected in text
@@ -94,13 +69,12 @@ def test_the_table_has_means_and_spreads(finished, tmp_path):
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 2 * 5
 
 
-def test_the_words_say_whichever_way_it_went(finished):
-    results = json.loads((finished / "results.json").read_text())
+def test_the_words_say_whichever_way_it_went(finished, results):
     assert "200 training examples, 100 of them" in (finished / "summary.md").read_text()
     accuracy = results["runs"][0]["accuracy"]
     for cleaned, cases in ((99.0, 2), (1.0, 0)):
         accuracy |= {"60": cleaned, "100": cleaned}
-        words = " ".join(EXPERIMENT.report.summary(results))
+        words = " ".join(experiment.report.summary(results))
         assert f"from {cleaned:.2f} to {cleaned:.2f} %" in words
         assert f"lower than cleaned in {cases} of 2 cases" in words
         assert ("Not for every radius did cleaning pay" in words) == (cases == 0)
@@ -114,28 +88,32 @@ def test_the_suspects_are_wrong_labels_mostly(runs):
         assert all(target[i] == given for i, given in run["suspects"]["odd"])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_results(finished, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_to_the_same_results(
+    finished, reproduced, tmp_path, monkeypatch
+):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "accuracies", interrupt)
+        patch.setattr(experiment, "accuracies", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reproduced(tmp_path / "out")
-    monkeypatch.setattr(module, "tune", interrupt)  # it is done
+    monkeypatch.setattr(experiment, "tune", interrupt)  # it is done
     resumed = reproduced(tmp_path / "out", resume=True)
     assert resumed == json.loads((finished / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkeypatch):
     """The checkpoints are written every step here, and the tuning ends after half of them."""
-    settings = EXPERIMENT.small
+    settings = experiment.SMALL
 
     def watch(name):
         (tmp_path / name).mkdir(exist_ok=True)
-        return module.Watch(tmp_path / name, drawn.flipped, Line(settings.steps_outer))
+        return experiment.Watch(tmp_path / name, drawn.flipped, Line(settings.steps_outer))
 
-    whole = module.tune(settings, drawn, watch("whole"))
+    whole = experiment.tune(settings, drawn, watch("whole"))
     monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
     save, saves = Snapshots.save, [0]
 
@@ -148,11 +126,11 @@ def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Snapshots, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            module.tune(settings, drawn, watch("halves"))
+            experiment.tune(settings, drawn, watch("halves"))
     with (tmp_path / "halves" / "seen.jsonl").open("a") as file:
         file.write('\n{"total": 0.')  # as a kill may leave it
     rest = watch("halves")
-    assert module.tune(settings, drawn, rest) == whole
+    assert experiment.tune(settings, drawn, rest) == whole
     assert rest.count == settings.steps_outer - 7 + 1  # one tells whether it is the same call
 
 
@@ -172,15 +150,16 @@ def test_rows_are_in_one_part_only(drawn):
     np.testing.assert_array_equal(np.sort(x, axis=0), np.sort(everything, axis=0))
 
 
+@pytest.mark.slow
 def test_the_models_of_several_radii_share_nothing(drawn):
     """The gradient of one radius' weights is that of a tuning of that radius alone."""
-    settings = EXPERIMENT.small
+    settings = experiment.SMALL
     weights = jax.random.uniform(jax.random.key(0), (2, 200))
 
     def valid_losses(weights, totals):
-        train = module.training(drawn.train, jnp.asarray(totals), settings.rate, 5)
-        start = module.zeros(len(totals), 10, 64)
-        return module.losses(train(start, weights).params, drawn.valid).mean(axis=1)
+        train = experiment.training(drawn.train, jnp.asarray(totals), settings.rate, 5)
+        start = experiment.zeros(len(totals), 10, 64)
+        return experiment.losses(train(start, weights).params, drawn.valid).mean(axis=1)
 
     both = jax.grad(lambda w: valid_losses(w, [60.0, 100.0]).sum())(weights)
     alone = jax.grad(lambda w: valid_losses(w, [100.0]).sum())(weights[1:])
@@ -188,7 +167,7 @@ def test_the_models_of_several_radii_share_nothing(drawn):
 
 
 def test_the_full_settings_are_the_papers():
-    full = EXPERIMENT.full
+    full = experiment.FULL
     assert (full.steps, full.rate, full.steps_outer, full.rate_outer) == (2000, 0.1, 500, 0.005)
-    assert full.radii == EXPERIMENT.default.radii == (1000, 1500, 2000, 2500)
-    assert EXPERIMENT.total(dataclasses.replace(full, seeds=2)) == 1000
+    assert full.radii == experiment.DEFAULT.radii == (1000, 1500, 2000, 2500)
+    assert experiment.total(dataclasses.replace(full, seeds=2)) == 1000

@@ -1,62 +1,39 @@
 """Learned schedules: the training, both ways of tuning, the search, and the words."""
 
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from rich.console import Console
 
-from experiments import mnist, reproduce
-from experiments.maclaurin2015 import schedules as module
+from experiments import models
+from experiments.maclaurin2015 import schedules as experiment
 from experiments.maclaurin2015 import schedules_report as report
-from experiments.maclaurin2015.schedules_adam import authors_adam
 from experiments.maclaurin2015.schedules_problem import initialiser, natural
-from experiments.maclaurin2015.schedules_search import RANGES, search
-from experiments.settings import Reproduce
+from experiments.maclaurin2015.schedules_tuning import RANGES, authors_adam, search
 from hindgrad.apps import datasets
 from hindgrad.objective import init_key
 
-EXPERIMENT = module.EXPERIMENT
-SMALL = EXPERIMENT.small
+SMALL = experiment.SMALL
 MAIN = f"{report.THEIRS} 0.5"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run."""
-    out = tmp_path_factory.mktemp("finished") / "out"
-    reproduce.reproduce(EXPERIMENT, SMALL, Reproduce("schedules", out=out), Console(width=160))
-    return out
-
-
-@pytest.fixture
-def results(finished):
-    return json.loads((finished / "results.json").read_text())
-
-
-def test_everything_is_written_and_nothing_else(finished):
-    pictures = {"learned.png", "tuning.png", "outcome.png"}
-    names = pictures | {"table.csv", "table.md", "summary.md", "results.json"}
-    assert {path.name for path in finished.iterdir()} == names
-    for name in pictures:
-        assert min(imread(finished / name).shape[:2]) > 400
+def test_everything_is_written_and_nothing_else(written):
+    assert written == {"learned.png", "tuning.png", "outcome.png", "table.csv"}
 
 
 def test_the_paper_tunes_1608_numbers():
     count = lambda form: sum(
         leaf.size for leaf in jax.tree.leaves(form.start(log_rate=-1.0, decay=0.5, log_scale=-3.0))
     )
-    assert count(module.each_step(EXPERIMENT.default)) == 1608
-    assert count(module.few_knots(EXPERIMENT.default)) == 56
-    assert EXPERIMENT.full == EXPERIMENT.default
+    assert count(experiment.each_step(experiment.DEFAULT)) == 1608
+    assert count(experiment.few_knots(experiment.DEFAULT)) == 56
+    assert experiment.FULL == experiment.DEFAULT
 
 
 def test_the_start_stays_where_it_is():
-    for form in (module.each_step(SMALL), module.few_knots(SMALL)):
+    for form in (experiment.each_step(SMALL), experiment.few_knots(SMALL)):
         found = natural(form, form.start(log_rate=-1.0, decay=0.5, log_scale=-3.0))
         for name, value, shape in (
             ("rate", np.exp(-1), (6, 2)),
@@ -67,19 +44,19 @@ def test_the_start_stays_where_it_is():
 
 
 def test_the_first_outer_loss_is_that_of_a_loop_by_hand(results):
-    split = mnist.in_order("digits", SMALL.rows, SMALL.rows, SMALL.rows)
+    split = models.in_order("digits", SMALL.rows, SMALL.rows, SMALL.rows)
     key = jax.random.fold_in(jax.random.key(SMALL.seed), 0)
     scales = [dict.fromkeys("wb", jnp.float32(SMALL.log_scale))]
     params = initialiser((64, 10))({"log_scale": scales}, init_key(key))
-    batches = mnist.Sampled(split.train, key, SMALL.batch)
-    gradient = jax.jit(jax.grad(mnist.nll))
+    batches = models.Sampled(split.train, key, SMALL.batch)
+    gradient = jax.jit(jax.grad(models.nll))
     velocity = jax.tree.map(jnp.zeros_like, params)
     for t in range(SMALL.steps):
         grads = gradient(params, batches(jnp.int32(t)).data)
         velocity = jax.tree.map(lambda v, g: 0.5 * v - 0.5 * g, velocity, grads)
         params = jax.tree.map(lambda p, v: p + np.exp(-1.0) * v, params, velocity)
     (run,) = results["authors"]["runs"][MAIN]
-    assert run["outer"][0] == pytest.approx(float(mnist.nll(params, split.train)), rel=1e-5)
+    assert run["outer"][0] == pytest.approx(float(models.nll(params, split.train)), rel=1e-5)
 
 
 def test_what_one_seed_was_tuned_for_it_does_with_that_seed(results):
@@ -157,13 +134,13 @@ def test_a_search_counts_its_trainings_and_looks_again():
 
 def test_rows_in_the_data_sets_own_order():
     data = datasets.load("digits")
-    found = mnist.in_order("digits", 5, 4, 3)
+    found = models.in_order("digits", 5, 4, 3)
     for part, rows in ((found.train, range(5)), (found.valid, range(5, 9))):
         np.testing.assert_array_equal(part.y, data.y[list(rows)])
     np.testing.assert_array_equal(found.test.y, data.y[9:12])
     np.testing.assert_allclose(found.train.x.mean(axis=0), 0, atol=1e-6)
     with pytest.raises(ValueError, match="'digits' has not 1000 \\+ 500 \\+ 500 training rows"):
-        mnist.in_order("digits", 1000, 500, 500)
+        models.in_order("digits", 1000, 500, 500)
 
 
 def test_the_words_follow_the_figures(results):
@@ -176,7 +153,7 @@ def test_the_words_follow_the_figures(results):
                 for name, arm in run["arms"].items()
             }
             runs.append({"seed": seed, "arms": arms})
-        return " ".join(EXPERIMENT.report.summary(results | {"comparison": {"runs": runs}}))
+        return " ".join(experiment.report.summary(results | {"comparison": {"runs": runs}}))
 
     names = list(report.COLORS)
     rising = told(dict(zip(names, itertools.count(1), strict=False)))
@@ -189,6 +166,6 @@ def test_the_words_follow_the_figures(results):
 
 
 def test_the_authors_figures_stand_beside_mnist_only(results):
-    assert "authors' 0.5314" not in " ".join(EXPERIMENT.report.summary(results))
+    assert "authors' 0.5314" not in " ".join(experiment.report.summary(results))
     on_mnist = results | {"call": results["call"] | {"data": "mnist"}}
-    assert "authors' 0.5314" in " ".join(EXPERIMENT.report.summary(on_mnist))
+    assert "authors' 0.5314" in " ".join(experiment.report.summary(on_mnist))

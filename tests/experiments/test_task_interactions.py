@@ -12,7 +12,6 @@ from experiments.franceschi2017 import task_interactions as experiment
 from experiments.franceschi2017 import task_interactions_report as report
 from experiments.franceschi2017.features import Whitening, learn_filters
 from experiments.franceschi2017.task_interactions import (
-    EXPERIMENT,
     Learned,
     Loss,
     Shared,
@@ -22,6 +21,7 @@ from experiments.franceschi2017.task_interactions import (
     split,
 )
 from experiments.franceschi2017.tasks import Tasks
+from experiments.models import Examples
 from hindgrad.apps.progress import Line
 
 KEY = jax.random.key(0)
@@ -49,9 +49,9 @@ def results(pieces):
         pieces[name] = json.dumps(compute(), allow_nan=False)
         return json.loads(pieces[name])
 
-    with Line(EXPERIMENT.total(EXPERIMENT.small)) as line:
-        found = EXPERIMENT.run(EXPERIMENT.small, kept, line)
-    return {"call": dataclasses.asdict(EXPERIMENT.small), **found}
+    with Line(experiment.total(experiment.SMALL)) as line:
+        found = experiment.run(experiment.SMALL, kept, line)
+    return {"call": dataclasses.asdict(experiment.SMALL), **found}
 
 
 def test_the_loss_is_the_papers():
@@ -65,7 +65,7 @@ def test_the_loss_is_the_papers():
     for j in range(3):
         for k in range(3):
             expected += c[j, k] * np.sum((w[:, j] - w[:, k]) ** 2)
-    batch = experiment.Examples(jnp.asarray(x, jnp.float32), jnp.asarray(y))
+    batch = Examples(jnp.asarray(x, jnp.float32), jnp.asarray(y))
     hyper = {"rho": 0.3, "C": jnp.asarray(c, jnp.float32)}
     loss = Loss(Learned())(jnp.asarray(w, jnp.float32), hyper, FakeBatch(batch))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
@@ -73,7 +73,7 @@ def test_the_loss_is_the_papers():
 
 @dataclasses.dataclass
 class FakeBatch:
-    data: experiment.Examples
+    data: Examples
 
 
 def test_one_shared_strength_is_a_larger_rho():
@@ -106,8 +106,8 @@ def test_the_span_of_the_training_rows_loses_nothing():
     test = np.concatenate([r[6:] for r in rows])
     full = dataclasses.replace(
         first,
-        train=experiment.Examples(jnp.asarray(tasks.x[train]), jnp.asarray(tasks.y[train])),
-        test=experiment.Examples(jnp.asarray(tasks.x[test]), jnp.asarray(tasks.y[test])),
+        train=Examples(jnp.asarray(tasks.x[train]), jnp.asarray(tasks.y[train])),
+        test=Examples(jnp.asarray(tasks.x[test]), jnp.asarray(tasks.y[test])),
     )
     scores = []
     for drawn in (first, full):
@@ -142,7 +142,7 @@ def test_whitened_features_are_centred_and_of_length_one():
 
 
 def test_learned_interactions_obey_their_constraints(results):
-    radius = EXPERIMENT.small.radius[0]
+    radius = experiment.SMALL.radius[0]
     ways = results["found"]["digits"]["ways"]
     assert list(ways) == [report.SINGLE, report.SHARED, report.LEARNED, report.SPARSE]
     for name in (report.LEARNED, report.SPARSE):
@@ -170,18 +170,18 @@ def test_a_resumed_run_computes_nothing_again(results, pieces):
     def kept(name, compute):
         return json.loads(pieces[name])
 
-    with Line(EXPERIMENT.total(EXPERIMENT.small)) as line:
-        assert EXPERIMENT.run(EXPERIMENT.small, kept, line)["found"] == results["found"]
+    with Line(experiment.total(experiment.SMALL)) as line:
+        assert experiment.run(experiment.SMALL, kept, line)["found"] == results["found"]
 
 
 def test_tables_words_and_pictures_are_written(results, tmp_path):
-    EXPERIMENT.report.write(results, tmp_path)
+    experiment.report.write(results, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.csv", "table.md", "digits.png"}
     rows = (tmp_path / "table.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 * 2
-    assert EXPERIMENT.report.table(results).row_count == 1 + 4
-    first = EXPERIMENT.report.summary(results)[0]
+    assert experiment.report.table(results).row_count == 1 + 4
+    first = experiment.report.summary(results)[0]
     assert "digits: 10 tasks, 30 training and 30 validation" in first
 
 
@@ -195,19 +195,19 @@ def with_accuracies(results, accuracies):
 
 
 def test_the_summary_says_which_order_came_out(results):
-    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 52, 53))))
+    words = " ".join(experiment.report.summary(with_accuracies(results, (50, 50, 52, 53))))
     assert "The paper's order comes out: single task < learned interactions < learned and" in words
     assert "Within the noise" not in words
     assert "learned and sparse +3.00 points [+3.00, +3.00], higher on 2 of 2" in words
-    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 49, 53))))
+    words = " ".join(experiment.report.summary(with_accuracies(results, (50, 50, 49, 53))))
     assert "does not come out; here learned interactions < single task < learned and" in words
     assert "45 numbers fitted to 30 validation examples" in words
-    words = " ".join(EXPERIMENT.report.summary(with_accuracies(results, (50, 50, 53, 52))))
+    words = " ".join(experiment.report.summary(with_accuracies(results, (50, 50, 53, 52))))
     assert "comes out but for the bound" in words
 
 
 def test_the_summary_says_what_is_within_the_noise(results):
     changed = with_accuracies(results, (50, 50, 52, 53))
     changed["found"]["digits"]["ways"][report.SPARSE][1]["test"] = 60.0
-    words = " ".join(EXPERIMENT.report.summary(changed))
+    words = " ".join(experiment.report.summary(changed))
     assert "Within the noise of the splits: learned interactions < learned and sparse." in words

@@ -1,38 +1,18 @@
 """Learned training images: the hypergradient, what they are compared with, and the words."""
 
-import json
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from rich.console import Console
 
 import hindgrad as hg
-from experiments import reproduce
-from experiments.maclaurin2015 import training_data as module
+from experiments.maclaurin2015 import training_data as experiment
 from experiments.maclaurin2015 import training_data_report as report
-from experiments.mnist import Images, split
-from experiments.settings import Reproduce
+from experiments.models import Examples, split
 
-EXPERIMENT = module.EXPERIMENT
-SMALL = EXPERIMENT.small
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run."""
-    out = tmp_path_factory.mktemp("finished") / "out"
-    asked = Reproduce("training-data", out=out)
-    reproduce.reproduce(EXPERIMENT, SMALL, asked, Console(width=160))
-    return out
-
-
-@pytest.fixture
-def results(finished):
-    return json.loads((finished / "results.json").read_text())
+SMALL = experiment.SMALL
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +36,13 @@ def by_hand(settings, drawn, layers, images, log_l2):
     return -np.log(p[np.arange(len(p)), np.asarray(drawn.valid.y)]).mean()
 
 
+@pytest.mark.slow
 def test_the_hypergradient_is_that_of_a_training_by_hand(drawn):
     settings = replace(SMALL, steps=4)
-    hyper = module.start(settings, drawn, 3)
+    hyper = experiment.start(settings, drawn, 3)
     hyper["images"] = hyper["images"] + drawn.train.x[:10]
-    layers = module.initial(settings, drawn, jax.random.key(3))
-    run = module.objective(settings, drawn, layers)
+    layers = experiment.initial(settings, drawn, jax.random.key(3))
+    run = experiment.objective(settings, drawn, layers)
     value, grads = jax.value_and_grad(lambda h: run(h, adjoint=hg.Reversible()))(hyper)
     images, log_l2 = np.asarray(hyper["images"], np.float64), float(hyper["log_l2"])
     np.testing.assert_allclose(value, by_hand(settings, drawn, layers, images, log_l2), rtol=1e-5)
@@ -73,12 +54,8 @@ def test_the_hypergradient_is_that_of_a_training_by_hand(drawn):
     np.testing.assert_allclose(grads["log_l2"], slope, rtol=1e-3)
 
 
-def test_everything_is_written_and_nothing_else(finished):
-    pictures = {"training-data-images.png", "training-data-outcome.png"}
-    names = {*pictures, "table.csv", "table.md", "summary.md", "results.json"}
-    assert {path.name for path in finished.iterdir()} == names
-    for name in pictures:
-        assert min(imread(finished / name).shape[:2]) > 400
+def test_everything_is_written_and_nothing_else(written):
+    assert written == {"training-data-images.png", "training-data-outcome.png", "table.csv"}
 
 
 def test_learned_images_beat_real_ones(results):
@@ -94,7 +71,7 @@ def test_learned_images_beat_real_ones(results):
 
 
 def test_real_images_are_one_of_each_class(drawn):
-    sets = module.real(SMALL, drawn, 5)
+    sets = experiment.real(SMALL, drawn, 5)
     assert len(sets) == SMALL.draws
     x, y = np.asarray(drawn.train.x), np.asarray(drawn.train.y)
     for images in sets:
@@ -102,16 +79,17 @@ def test_real_images_are_one_of_each_class(drawn):
             same = np.flatnonzero((x == image).all(axis=1))
             assert (y[same] == label).any()
     assert not np.array_equal(sets[0].x, sets[1].x)
-    means = module.means(drawn)
+    means = experiment.means(drawn)
     np.testing.assert_allclose(means.x[4], x[y == 4].mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_chosen_training_has_the_lowest_validation_loss(drawn):
     settings = replace(SMALL, rates=(0.1, 1.0), l2s=(1e-3,), lengths=(4, 8))
-    sets = [Images(drawn.train.x[:40], drawn.train.y[:40])]
-    ways = [module.Way(rate, 1e-3, steps) for rate in (0.1, 1.0) for steps in (4, 8)]
-    losses = [module.trained(settings, drawn, sets, way, [7])["valid_loss"] for way in ways]
-    way = module.chosen(settings, drawn, sets, [7])
+    sets = [Examples(drawn.train.x[:40], drawn.train.y[:40])]
+    ways = [experiment.Way(rate, 1e-3, steps) for rate in (0.1, 1.0) for steps in (4, 8)]
+    losses = [experiment.trained(settings, drawn, sets, way, [7])["valid_loss"] for way in ways]
+    way = experiment.chosen(settings, drawn, sets, [7])
     best = ways[int(np.argmin(losses))]
     assert way.steps == best.steps
     assert way.rate == pytest.approx(best.rate)
@@ -123,7 +101,7 @@ def test_the_words_say_which_is_better(results):
     fresh = arms[f"{report.LEARNED}, {report.FRESH}"]
     for error, words in ((0.0, "That is better than"), (0.9, "That is not better than both")):
         fresh["test_error"] = error
-        assert words in " ".join(EXPERIMENT.report.summary(results))
+        assert words in " ".join(experiment.report.summary(results))
 
 
 def test_the_papers_figures_stand_beside_those_of_mnist_only(results):
@@ -134,13 +112,13 @@ def test_the_papers_figures_stand_beside_those_of_mnist_only(results):
 
 
 def test_the_default_settings_are_the_papers():
-    settings = EXPERIMENT.default
+    settings = experiment.DEFAULT
     assert (settings.steps, settings.steps_outer, settings.valid) == (20, 40, 10_000)
-    assert EXPERIMENT.total(SMALL) == 40 + 40 + 3 * module.CHOICE
+    assert experiment.total(SMALL) == 40 + 40 + 3 * experiment.CHOICE
 
 
 def test_images_begin_as_noise(drawn):
-    hyper = module.start(SMALL, drawn, 1)
+    hyper = experiment.start(SMALL, drawn, 1)
     assert hyper["images"].shape == (10, 64)
     assert float(jnp.std(hyper["images"])) == pytest.approx(SMALL.scale, rel=0.1)
     assert float(jnp.exp(hyper["log_l2"])) == pytest.approx(SMALL.l2)

@@ -1,4 +1,5 @@
-"""The command line: parses, calls a tool, and says in one line what went wrong."""
+"""The `hindgrad` command, and what it has in common with other programs: they say in one line what
+went wrong."""
 
 import io
 import itertools
@@ -8,11 +9,15 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import tyro
+from rich.console import Console
 
 from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.datasets import DataError, one_line
@@ -21,64 +26,82 @@ from hindgrad.apps.optimizers.settings import CompareOptimizers, LearnOptimizer
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.tune.settings import Tune
 
-Command = Tune | Clean | Distill | LearnOptimizer | CompareOptimizers
-COMMANDS: dict[str, type] = {
-    "tune": Tune,
-    "clean": Clean,
-    "distill": Distill,
-    "learn-optimizer": LearnOptimizer,
-    "compare-optimizers": CompareOptimizers,
-}
-
-ABOUT = "Differentiates through training. Each command has its own --help."
-
-
 INTERRUPTED = 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 if it cannot be done as asked, 130 if it was
-    interrupted. Without arguments it is the process's own command, which then ends."""
-    if arguments is not None:
-        return _main(list(arguments))
-    for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are told anyway
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # results are printed in any encoding
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        code = _main(sys.argv[1:])
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    if code:
-        _leave(code)
-    return code
+@dataclass(frozen=True)
+class CommandLine:
+    """A program: parses its arguments, runs what they ask for, and says in one line what went
+    wrong."""
 
+    prog: str
+    """How it is called."""
+    parse: Callable[..., Any]
+    """One of tyro's parsers, which makes settings of `args`."""
+    run: Callable[[Any, Console], None]
+    """Does what the settings ask for."""
+    commands: Collection[str] = ()
+    """First arguments that have a --help of their own."""
 
-def _main(arguments: list[str]) -> int:
-    if arguments == ["--version"]:
-        print(f"hindgrad {version('hindgrad')}")
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Returns the exit code: 0, 2 if it cannot be done as asked, 130 if it was interrupted.
+        Without arguments it is the process's own command, which then ends."""
+        if arguments is not None:
+            return self._main(list(arguments))
+        for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are told anyway
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # results are printed in any encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            code = self._main(sys.argv[1:])
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        if code:
+            _leave(code)
+        return code
+
+    def _main(self, arguments: list[str]) -> int:
+        if arguments == ["--version"]:
+            print(f"hindgrad {version('hindgrad')}")
+            return 0
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                asked = self.parse(prog=self.prog, args=arguments)
+        except SystemExit as end:
+            if end.code in (0, None):
+                return 0
+            return self._refuse(_one_line(said.getvalue()) + f"; see {self._help(arguments)}.")
+        try:
+            return self._outcome(asked, arguments)
+        except KeyboardInterrupt:
+            print("\nInterrupted before anything was begun.", file=sys.stderr)
+            return INTERRUPTED
+
+    def _outcome(self, asked: Any, arguments: Sequence[str]) -> int:
+        from hindgrad.apps.console import Output
+        from hindgrad.apps.work import Resumable
+
+        try:
+            self.run(asked, Output())
+        except (ArgumentError, DataError) as error:
+            return self._refuse(str(error))
+        except Resumable:
+            print(f"\nInterrupted; go on with: {self._again(arguments)}", file=sys.stderr)
+            return INTERRUPTED
         return 0
-    command = _parse(arguments)
-    if isinstance(command, int):
-        return command
-    try:
-        return _outcome(command, arguments)
-    except KeyboardInterrupt:
-        print("\nInterrupted before anything was begun.", file=sys.stderr)
-        return INTERRUPTED
 
+    def _help(self, arguments: Sequence[str]) -> str:
+        command = [name for name in arguments[:1] if name in self.commands]
+        return " ".join([self.prog, *command, "--help"])
 
-def _outcome(command: Command, arguments: list[str]) -> int:
-    from hindgrad.apps.work import Resumable
+    def _again(self, arguments: Sequence[str]) -> str:
+        kept = [a for a in arguments if a not in ("--overwrite", "--resume")]
+        return f"{self.prog} {shlex.join([*kept, '--resume'])}"
 
-    try:
-        _run(command)
-    except (ArgumentError, DataError) as error:
-        return _refuse(str(error))
-    except Resumable:
-        print(f"\nInterrupted; go on with: {_again(arguments)}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    def _refuse(self, message: str) -> int:
+        print(f"{self.prog}: {one_line(message)}", file=sys.stderr)
+        return 2
 
 
 def _leave(code: int) -> None:
@@ -91,10 +114,30 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _run(command: Command) -> None:
-    from hindgrad.apps.console import Output
+def _one_line(box: str) -> str:
+    """What the parser's box says: its first section, and the option that was perhaps meant."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    _title, *inside = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()] or [""]
+    is_rule = lambda line: not set(line) - set("─-")
+    message = list(itertools.dropwhile(is_rule, inside))
+    message = list(itertools.takewhile(lambda line: not is_rule(line), message))
+    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(inside))
+    if meant:
+        message.append(f"(perhaps {meant[1]})")
+    return " ".join(message).rstrip(".")
 
-    console = Output()
+
+Command = Tune | Clean | Distill | LearnOptimizer | CompareOptimizers
+COMMANDS: dict[str, type] = {
+    "tune": Tune,
+    "clean": Clean,
+    "distill": Distill,
+    "learn-optimizer": LearnOptimizer,
+    "compare-optimizers": CompareOptimizers,
+}
+
+
+def _run(command: Command, console: Console) -> None:
     match command:
         case Tune():
             from hindgrad.apps.tune import command as tune
@@ -118,42 +161,18 @@ def _run(command: Command) -> None:
             compare_optimizers.run(command, console)
 
 
-def _parse(arguments: Sequence[str]) -> Command | int:
-    """The command with its settings, or the exit code if there is nothing left to do."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="hindgrad", description=ABOUT, args=list(arguments)
-            )
-    except SystemExit as end:
-        if end.code in (0, None):
-            return 0
-        return _refuse(_one_line(said.getvalue(), arguments))
+HINDGRAD = CommandLine(
+    prog="hindgrad",
+    parse=partial(
+        tyro.extras.subcommand_cli_from_dict,
+        COMMANDS,
+        description="Differentiates through training. Each command has its own --help.",
+    ),
+    run=_run,
+    commands=COMMANDS,
+)
 
-
-def _one_line(box: str, arguments: Sequence[str]) -> str:
-    """What the parser's box says: its first section, and the option that was perhaps meant."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    _title, *inside = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()] or [""]
-    is_rule = lambda line: not set(line) - set("─-")
-    message = list(itertools.dropwhile(is_rule, inside))
-    message = list(itertools.takewhile(lambda line: not is_rule(line), message))
-    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(inside))
-    if meant:
-        message.append(f"(perhaps {meant[1]})")
-    command = next((f" {name}" for name in arguments[:1] if name in COMMANDS), "")
-    return " ".join(message).rstrip(".") + f"; see hindgrad{command} --help."
-
-
-def _again(arguments: Sequence[str]) -> str:
-    kept = [a for a in arguments if a not in ("--overwrite", "--resume")]
-    return shlex.join(["hindgrad", *kept, "--resume"])
-
-
-def _refuse(message: str) -> int:
-    print(f"hindgrad: {one_line(message)}", file=sys.stderr)
-    return 2
+main = HINDGRAD.main
 
 
 if __name__ == "__main__":

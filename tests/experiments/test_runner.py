@@ -1,24 +1,27 @@
 """`python -m experiments` with an experiment of a few numbers: folders, resuming, refusals."""
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from experiments import base, reproduce
+from experiments import runner
+from experiments.runner import main
 from experiments.settings import Reproduce
-from hindgrad.apps.cli import main
 from hindgrad.apps.settings import ArgumentError
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(runner.Repeated):
     numbers: tuple[int, ...] = (3, 4)
     seeds: int = 2
-    seed: int = 0
 
 
 class Squares:
@@ -35,8 +38,7 @@ class Squares:
             self.computed.append(seed)
             return seed + sum(n**2 for n in settings.numbers)
 
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        runs = [kept(f"seed-{s}/sum", lambda s=s: compute(s)) for s in seeds]
+        runs = [kept(f"seed-{s}/sum", lambda s=s: compute(s)) for s in settings.each_seed()]
         line.done(len(runs))
         return {"sums": runs}
 
@@ -47,12 +49,11 @@ class Squares:
                 shown.add_row(str(i), str(total))
             return shown
 
-        return base.Experiment(
-            name="squares",
-            about="Sums of squares, from no paper.",
-            default=Settings(),
-            full=Settings(numbers=(30, 40)),
-            small=Settings(seeds=1),
+        return SimpleNamespace(
+            ABOUT="Sums of squares, from no paper.",
+            DEFAULT=Settings(),
+            FULL=Settings(numbers=(30, 40)),
+            SMALL=Settings(seeds=1),
             run=self.run,
             total=lambda settings: settings.seeds,
             report=SimpleNamespace(
@@ -71,14 +72,14 @@ def squares(monkeypatch):
 
     def use(**options):
         squares = Squares(**options)
-        monkeypatch.setattr(reproduce, "find", lambda name: squares.experiment())
+        monkeypatch.setattr(runner, "find", lambda name: squares.experiment())
         return squares
 
     return use
 
 
 def call(out, *options):
-    return main(["reproduce", "hyper-cleaning", "--out", str(out), *options])
+    return main(["hyper-cleaning", "--out", str(out), *options])
 
 
 def files(out):
@@ -91,7 +92,7 @@ def test_what_is_written_and_printed(squares, tmp_path, capsys):
     assert set(files(tmp_path / "out")) == {"results.json", "summary.md", "sums.txt"}
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["sums"] == [25, 26]
-    assert results["call"] == {"name": "squares", "numbers": [3, 4], "seeds": 2, "seed": 0}
+    assert results["call"] == {"name": "hyper-cleaning", "numbers": [3, 4], "seeds": 2, "seed": 0}
     assert "The last sum is 26." in (tmp_path / "out" / "summary.md").read_text()
     printed = capsys.readouterr().out
     assert "The last sum is 26." in printed
@@ -101,7 +102,7 @@ def test_what_is_written_and_printed(squares, tmp_path, capsys):
 def test_the_folder_unless_given(squares, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     squares()
-    assert main(["reproduce", "hyper-cleaning"]) == 0
+    assert main(["hyper-cleaning"]) == 0
     assert (tmp_path / "reproduced" / "hyper-cleaning" / "results.json").exists()
 
 
@@ -124,7 +125,8 @@ def test_an_interrupted_run_goes_on_to_the_same_results(squares, tmp_path, capsy
     assert call(tmp_path / "whole") == 0
     first = squares(interrupt_at=1)
     assert call(tmp_path / "out") == 130
-    assert "python -m experiments hyper-cleaning" in capsys.readouterr().err
+    again = f"go on with: python -m experiments hyper-cleaning --out {tmp_path}/out --resume\n"
+    assert capsys.readouterr().err.endswith(again)
     assert set(names(tmp_path / "out")) == {".work"}
     assert first.computed == [0]
     assert call(tmp_path / "out") == 2
@@ -189,22 +191,62 @@ def test_a_failure_to_write_leaves_the_pieces(squares, tmp_path):
 
     experiment.report.write = fail
     with pytest.raises(ArgumentError, match=r"no space left; mend that; .* with --resume"):
-        reproduce.reproduce(experiment, Settings(), asked, Console())
+        runner.reproduce(experiment, Settings(), asked, Console())
     assert not (tmp_path / "out" / "results.json").exists()
     mended = squares()
     assert call(tmp_path / "out", "--resume") == 0
     assert mended.computed == []
 
 
-def test_an_unknown_name_is_refused(capsys):
-    assert main(["reproduce", "cold-fusion"]) == 2
-    assert "cold-fusion" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "NAME"),
+        ("cold-fusion", "'cold-fusion'"),
+        ("chaos --sed 3", "Unrecognized options: --sed, 3 (perhaps --seed)"),
+        ("chaos --seeds few", "Error parsing --seeds"),
+        ("chaos --seed 4294967295 --seeds 2", "it must be at most 4294967295"),
+        ("chaos --resume", "--resume: there is no run in --out reproduced/chaos"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("python -m experiments: ")
+    assert said.count("\n") == 1
+    assert not names(tmp_path)
 
 
-def test_an_experiment_is_found_by_its_name():
-    assert reproduce.find("hyper-cleaning").name == "hyper-cleaning"
+def test_help_names_the_experiments(capsys):
+    assert main(["--help"]) == 0
+    assert "l2l-quadratic" in capsys.readouterr().out
+
+
+NAMES = get_args(get_type_hints(Reproduce)["name"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_is_found_by_its_name(name):
+    found = runner.find(name)
+    assert isinstance(found.report, runner.Report)
+    for settings in (found.DEFAULT, found.FULL, found.SMALL):
+        assert isinstance(settings, runner.Repeated)
+        assert found.total(settings) > 0
+
+
+def test_the_program_is_interrupted_in_one_line_while_it_loads():
+    call = [sys.executable, "-X", "importtime", "-m", "experiments", "chaos"]
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+        assert any("numpy" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "\nInterrupted before anything was begun.\n" in said
+    assert "Traceback" not in said
 
 
 def test_the_arguments_are_checked_before_anything_is_imported():
     with pytest.raises(ArgumentError, match="--seed is -1"):
-        reproduce.run(Reproduce("hyper-cleaning", seed=-1), Console())
+        runner.run(Reproduce("hyper-cleaning", seed=-1), Console())

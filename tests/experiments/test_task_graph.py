@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.franceschi2017.task_interactions_pictures import Graph, graph_figure
+from experiments.franceschi2017.task_interactions_report import Graph, graph_figure
 from hindgrad.apps.report.figures import save
 
 

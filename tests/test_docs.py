@@ -2,13 +2,17 @@
 every public name has an entry."""
 
 import contextlib
+import inspect
 import io
 import math
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import pytest
+
+import hindgrad as hg
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +74,16 @@ def test_every_public_name_is_documented():
     source = "".join(path.read_text() for path in inits)
     public = re.findall(r"^from \S+ import \w+ as (\w+)$", source, re.M)
     assert {"Training", "CoordinateLSTM"} <= set(public)
-    assert sorted(set(public) - set(entries)) == []
+    modules = {name for name in public if inspect.ismodule(getattr(hg, name, None))}
+    for module in (getattr(hg, name) for name in modules - {"learned"}):
+        own = lambda c, module=module: inspect.isclass(c) and c.__module__ == module.__name__
+        public += [c.__name__ for _, c in inspect.getmembers(module, own) if is_used(c)]
+    assert sorted(set(public) - set(entries) - modules) == []
+
+
+def is_used(kind):
+    """Whether a class of a public module is one that users name."""
+    return issubclass(kind, eqx.Module | tuple) and not kind.__name__.startswith("_")
 
 
 def anchors(page):

@@ -7,7 +7,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 from rich.table import Table
 
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.apps.work import Work
 
 Results = dict[str, Any]

@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments.base import Experiment, Pieces
 from experiments.settings import Reproduce
 from hindgrad.apps.console import list_files, say
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.apps.work import Work
 
 ROOT = Path(__file__).parent

@@ -8,12 +8,20 @@ from types import FrameType
 
 
 def main() -> None:
-    """Loads the command line and runs it."""
+    """Loads the command line and runs it; exits with 2 if its packages are not installed."""
     signal.signal(signal.SIGINT, _leave)
-    from hindgrad.apps.cli import main as run
+    try:
+        from hindgrad.apps.cli import main as run
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(run())
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(run())
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "hindgrad"):
+            raise
+        install = 'pip install "hindgrad[cli]"'
+        print(f"hindgrad: the commands need {name}, which is missing: {install}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -28,11 +28,11 @@ def main():
 @pytest.fixture
 def started(tmp_path):
     """Starts the command with another program in the place of the package."""
-    (tmp_path / "hindgrad").mkdir()
+    (tmp_path / "hindgrad" / "apps").mkdir(parents=True)
     (tmp_path / "hindgrad" / "__init__.py").touch()
 
     def start(program):
-        (tmp_path / "hindgrad" / "cli.py").write_text(program)
+        (tmp_path / "hindgrad" / "apps" / "cli.py").write_text(program)
         call = [sys.executable, "-m", "hindgrad_command"]
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         pipe = subprocess.PIPE

@@ -29,7 +29,7 @@ from experiments.base import Experiment, Pieces, Results
 from experiments.franceschi2017 import hyper_cleaning_report as report
 from experiments.franceschi2017.hyper_cleaning_report import BASELINE, ORACLE, VALIDATION
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 CORRUPTED = 1e-3
 """An example whose weight is below this is taken for corrupted, as in the paper."""

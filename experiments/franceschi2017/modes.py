@@ -23,7 +23,7 @@ import hindgrad as hg
 from experiments.base import Experiment, Kept, Results
 from experiments.franceschi2017 import modes_report as report
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 FORWARD, BLOCKS, STORED, REVERSIBLE = "Forward", "Forward in blocks", "Stored", "Reversible"
 MODES = (FORWARD, BLOCKS, STORED)

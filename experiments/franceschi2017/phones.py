@@ -25,7 +25,7 @@ from experiments.franceschi2017 import phones_report as report
 from experiments.franceschi2017.phones_report import FIXED, SEARCH, START, STILL, ZEROS
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.batches import Batch
 
 LARGEST_RATE, LARGEST_DECAY = 1.0, 0.99

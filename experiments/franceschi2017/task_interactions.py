@@ -29,7 +29,7 @@ import hindgrad as hg
 from experiments.base import Experiment, Kept, Results
 from experiments.franceschi2017 import task_interactions_report as report
 from experiments.franceschi2017.tasks import TASKS, Tasks
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.tuning.constraints import Constraint
 
 

@@ -26,7 +26,7 @@ from experiments.maclaurin2015.chaos_report import EVOLUTION, EXACT, PERSISTENT
 from experiments.mnist import Images, Layers, nll
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 PIECE = 50
 """So many rates are kept at a time."""

@@ -35,7 +35,7 @@ from experiments.maclaurin2015.regularisation_report import (
 )
 from experiments.mnist import Images, Layers, Sampled, Split, error, gaussian, nll, split
 from hindgrad import programs
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 HIGHEST = 0.0
 """The highest logarithm of a penalty. A penalty of 1 keeps a weight at 0; momentum of rate 1 and

@@ -37,7 +37,7 @@ from experiments.maclaurin2015.schedules_report import (
     THEIRS,
 )
 from experiments.maclaurin2015.schedules_search import Point, search
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.schedules import Between, Piecewise, Spline
 
 ADJOINT = hg.Reversible(min_decay=0.01)

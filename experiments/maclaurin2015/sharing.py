@@ -30,7 +30,7 @@ from experiments.maclaurin2015.sharing_report import LEARNED, SEPARATE, START, T
 from experiments.mnist import Images, Layers, gaussian, nll
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 Matrices = list[Array]
 """T for each layer [tasks, tasks]."""

@@ -34,7 +34,7 @@ from experiments.maclaurin2015.training_data_report import (
 )
 from experiments.mnist import Images, Layers, Split, error, gaussian, nll, split
 from hindgrad import programs
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.batches import Batch
 
 CHOICE = 10

@@ -5,17 +5,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from hindgrad.apps.settings import ArgumentError
-from hindgrad.files import as_json, read_arrays, read_json, write_json
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from hindgrad.checkpoint import Call, difference
+from hindgrad.files import as_json, locked, read_arrays, read_json, write_json
 
 RESULTS = "results.json"
 """The file that is there when a command has finished, with the arguments it was given."""
@@ -165,24 +161,16 @@ class Work:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keeps other calls out of the folder; the system ends it with the process."""
-        if fcntl is None:
-            yield
-            return
-        handle = os.open(self.out, os.O_RDONLY)
-        try:
+        """Keeps other calls out of the folder."""
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(self.out))
             except BlockingIOError:
                 raise ArgumentError(
                     f"--out {self.out}: another call is at work in this folder; wait until it has "
                     "ended, or name another folder."
                 ) from None
-            except OSError:  # a file system that has no locks
-                pass
             yield
-        finally:
-            os.close(handle)
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -216,14 +204,13 @@ def os_error_code(error: Exception) -> int | None:
 
 def check_same_call(saved: dict[str, Any], call: dict[str, Any]) -> None:
     """Raises `ArgumentError` naming the first argument that differs."""
-    for name, value in call.items():
-        if saved.get(name) == value:
-            continue
-        if name == "fingerprint":
-            raise ArgumentError("--resume: the data changed since the run began; use --overwrite.")
+    name = difference(Call(saved), Call(call))
+    if name == "fingerprint":
+        raise ArgumentError("--resume: the data changed since the run began; use --overwrite.")
+    if name is not None:
         raise ArgumentError(
             f"--resume: the run was begun with --{name} {_show(saved.get(name))}, not "
-            f"{_show(value)}; give the same, or start anew with --overwrite."
+            f"{_show(call[name])}; give the same, or start anew with --overwrite."
         )
 
 

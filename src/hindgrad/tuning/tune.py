@@ -15,16 +15,16 @@ from jaxtyping import PRNGKeyArray, PyTree
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
+from hindgrad.checkpoint import Call, Checkpoint, contents, described
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
+from hindgrad.progress import Bar
 from hindgrad.training import as_adjoint
-from hindgrad.tuning.call import Call, contents, described, measures, moves
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.evaluation import Evaluated, Found, value_and_hypergradient, value_of
 from hindgrad.tuning.judge import RECENT, is_lower, is_plateau, judge, recent_values
 from hindgrad.tuning.outer import check_outer, outer_update
-from hindgrad.tuning.progress import Bar, show_record
-from hindgrad.tuning.snapshots import Snapshots
-from hindgrad.tuning.state import Point, Record, State, restore, save
+from hindgrad.tuning.probes import measures, moves
+from hindgrad.tuning.state import Point, Record, State, restore, save, show_record
 
 RECOVERY = 2.0 ** (1 / RECENT)
 """By how much a halved rate grows with each accepted step, until it is whole again."""
@@ -123,7 +123,7 @@ def tune(
     objective = Evaluated(objective, None if adjoint is None else as_adjoint(adjoint))
     score = None if choose is None else _Score(choose, start)
     loop = _Loop(objective, optimizer, project, start, steps, key, average, patience)
-    with Snapshots(checkpoint, loop.call) as store:
+    with Checkpoint(checkpoint, loop.call) as store:
         state = restore(store, loop.begin(), loop.point())
         try:
             with Bar(steps, "tuning", shown=progress) as bar:

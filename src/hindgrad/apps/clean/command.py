@@ -21,7 +21,7 @@ from hindgrad.apps.clean.suspicion import (
 from hindgrad.apps.console import say
 from hindgrad.apps.datasets import NAMES
 from hindgrad.apps.problem import CLIP, standardise, weights
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.settings import ArgumentError, check_positions, check_room
 from hindgrad.apps.table import DataError, Table, check_classes, read, read_any
 from hindgrad.apps.work import Work
@@ -75,7 +75,7 @@ def suspicion(rows: Rows, learner: Learner, settings: Clean, work: Work) -> dict
     key = jax.random.key(settings.seed)
     tune_cost = HYPERGRADIENT * settings.steps_outer + CHOICE
     total = (1 + DIVISIONS) * FOLDS + settings.repeats * tune_cost
-    with Line(total) as line:
+    with Bar(total) as line:
         line.stage("a first opinion")
         budget = work.kept("budget", lambda: _budget(problem, rows, jax.random.fold_in(key, 0)))
         line.done(FOLDS)

@@ -27,7 +27,7 @@ from hindgrad.apps.distill.distillation import (
 )
 from hindgrad.apps.distill.settings import Distill
 from hindgrad.apps.problem import CLIP, standardise, weights
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.settings import ArgumentError, check_positions, check_room
 from hindgrad.apps.table import Table, check_classes, read
 from hindgrad.apps.work import Work
@@ -135,7 +135,7 @@ class _Job:
     prepared: Prepared
     learner: Learner
     work: Work
-    line: Line
+    line: Bar
     seconds: float = 0.0
 
     def __post_init__(self):
@@ -161,7 +161,7 @@ def _results(settings: Distill, table: Table, prepared: Prepared, work: Work) ->
     """Everything that the outputs are made of."""
     sizes = (table.x.shape[1], *settings.layers, len(table.classes))
     learner = Learner(sizes, settings.steps)
-    with Line(4 * SEARCH + settings.steps_outer) as line:
+    with Bar(4 * SEARCH + settings.steps_outer) as line:
         job = _Job(settings, prepared, learner, work, line)
         line.stage("training on centres and on random examples")
         centres = job.kept("centres", lambda: _centres(job))

@@ -10,7 +10,7 @@ from hindgrad.apps.console import say
 from hindgrad.apps.optimizers import outputs as optimizer_outputs
 from hindgrad.apps.optimizers.comparison import PIECES, Comparison, family
 from hindgrad.apps.optimizers.settings import OPTIONS, CompareOptimizers
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.work import RESULTS, Work
 from hindgrad.learned.problems import Family
@@ -101,7 +101,7 @@ def _results(
         tuning=settings.tuning,
         seed=settings.seed,
     )
-    with Line(PIECES) as line:
+    with Bar(PIECES) as line:
         found = comparison.run(work, line)
     given = [f"{name} {value}" for name, value in options.items() if value is not None]
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from hindgrad.apps.datasets import DataError, load
 from hindgrad.apps.images import examples, images
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.work import Work
@@ -67,7 +67,7 @@ class Comparison:
         """A key that learning did not use."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2**31), number)
 
-    def run(self, work: Work, line: Line) -> dict[str, Any]:
+    def run(self, work: Work, line: Bar) -> dict[str, Any]:
         """For each optimizer its curve, and mean, median and rate by step, in pieces that `work`
         keeps; `line` is told of each piece, `PIECES` in all."""
         line.stage(f"training {self.problems:,} problems with the learned optimizer")
@@ -89,7 +89,7 @@ class Comparison:
         at = {str(step): self._at(whole, step) for step in self.at}
         return {"curve": whole.as_json(), "at": at, "note": ""}
 
-    def _baseline(self, baseline, line: Line) -> dict[str, Any]:
+    def _baseline(self, baseline, line: Bar) -> dict[str, Any]:
         with line.paused():
             tuned = tune_rate(
                 baseline,

@@ -16,7 +16,7 @@ from hindgrad.apps.optimizers.compare import WEIGHTS
 from hindgrad.apps.optimizers.comparison import COARSE, PIECES, Comparison
 from hindgrad.apps.optimizers.recipes import Recipe
 from hindgrad.apps.optimizers.settings import LearnOptimizer
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.report import figures
 from hindgrad.apps.report.optimizer_curves import history_figure
 from hindgrad.apps.settings import ArgumentError
@@ -87,7 +87,7 @@ def _results(
     settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], problems: Any, work: Work
 ) -> dict[str, Any]:
     steps = _setting(chosen, recipe, "steps")
-    with Line(2 * PIECES) as line:
+    with Bar(2 * PIECES) as line:
         line.stage("learning")
         learn = lambda: _learn(settings, recipe, chosen, work, line)
         learning = work.kept("learning", learn, arrays=work.folder / WEIGHTS)
@@ -116,7 +116,7 @@ def _results(
 
 
 def _learn(
-    settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], work: Work, line: Line
+    settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], work: Work, line: Bar
 ) -> dict[str, Any]:
     """Learns the optimizer and saves it; returns how it went."""
     with line.paused():

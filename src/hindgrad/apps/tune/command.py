@@ -21,7 +21,7 @@ from hindgrad.apps.problem import (
     draw_problem,
     weights,
 )
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar
 from hindgrad.apps.settings import ArgumentError, check_room
 from hindgrad.apps.table import Table, read
 from hindgrad.apps.tune import outputs
@@ -118,7 +118,7 @@ class _Job:
     key: jax.Array
     work: Work
     seed: int
-    progress: Line
+    progress: Bar
 
     def draws(self, purpose: str, count: int) -> list[jax.Array]:
         """Keys that are kept apart by their purpose."""
@@ -142,7 +142,7 @@ def _results(
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs = []
-    with Line(_total(settings, len(searches))) as line:
+    with Bar(_total(settings, len(searches))) as line:
         for seed in seeds:
             problem, _ = draw_problem(
                 table, network, test=settings.test, valid=settings.valid, seed=seed

@@ -7,8 +7,8 @@ from typing import Any, Protocol, final, runtime_checkable
 
 from rich.table import Table
 
-from hindgrad.progress import Bar as Line
 from hindgrad.apps.work import Work
+from hindgrad.progress import Bar as Line
 
 Results = dict[str, Any]
 """Everything that the report is made of, as JSON can hold it."""

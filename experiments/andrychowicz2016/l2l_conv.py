@@ -23,7 +23,6 @@ from experiments.andrychowicz2016 import l2l_conv_report as report
 from experiments.base import Experiment, Pieces, Results
 from hindgrad import programs
 from hindgrad.apps.images import images
-from hindgrad.progress import Bar as Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
@@ -34,6 +33,7 @@ from hindgrad.learned.lstm import CoordinateLSTM
 from hindgrad.learned.moments import RNNProp
 from hindgrad.learned.partitioned import Partitioned
 from hindgrad.learned.problems import Problems
+from hindgrad.progress import Bar as Line
 
 KINDS = ("conv", "dense", "bias")
 

@@ -24,11 +24,11 @@ from experiments.base import Experiment, Pieces, Results
 from hindgrad import learned
 from hindgrad.apps import images
 from hindgrad.apps.optimizers.recipes import falling_adam
-from hindgrad.progress import Bar as Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Tuned, tune_rate, tuned_curves
 from hindgrad.learned.classifiers import small_normal
 from hindgrad.learned.problems import Family
+from hindgrad.progress import Bar as Line
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from experiments.andrychowicz2016 import l2l_quadratic_report as report
 from experiments.base import Experiment, Pieces, Results
 from hindgrad.apps.optimizers.recipes import PAPERS_QUADRATIC, QUADRATIC
-from hindgrad.progress import Bar as Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
 from hindgrad.learned.curves import drawn_problems, learned_curves, made_losses
+from hindgrad.progress import Bar as Line
 
 RECIPES = {report.PAPERS: PAPERS_QUADRATIC, report.RELATIVE: QUADRATIC}
 

@@ -25,8 +25,8 @@ from experiments.franceschi2017 import phones_report as report
 from experiments.franceschi2017.phones_report import FIXED, SEARCH, START, STILL, ZEROS
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.progress import Bar as Line
 from hindgrad.batches import Batch
+from hindgrad.progress import Bar as Line
 
 LARGEST_RATE, LARGEST_DECAY = 1.0, 0.99
 SMALLEST_RATE, LARGEST_RHO = 0.003, 2.0

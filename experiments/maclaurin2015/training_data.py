@@ -34,8 +34,8 @@ from experiments.maclaurin2015.training_data_report import (
 )
 from experiments.mnist import Images, Layers, Split, error, gaussian, nll, split
 from hindgrad import programs
-from hindgrad.progress import Bar as Line
 from hindgrad.batches import Batch
+from hindgrad.progress import Bar as Line
 
 CHOICE = 10
 """What choosing a training for one set of images counts as, in outer steps."""

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from experiments import reproduce
 from experiments.franceschi2017 import hyper_cleaning as module
 from experiments.settings import Reproduce
-from hindgrad.progress import Bar as Line
 from hindgrad.checkpoint import Checkpoint
+from hindgrad.progress import Bar as Line
 
 EXPERIMENT = module.EXPERIMENT
 PICTURES = {"accuracy.png", "weights.png", "tuning.png", "suspects.png"}

@@ -14,9 +14,9 @@ import optax
 import pytest
 
 import hindgrad as hg
+from hindgrad.checkpoint import Call, Checkpoint
 from hindgrad.learned import CoordinateLSTM, Quadratics, fit, learned_curves, loop
 from hindgrad.learned.fit import _same as unchanged
-from hindgrad.checkpoint import Call, Checkpoint
 from tests.learned.rate import Rate
 
 RATE, FAMILY, OUTER = Rate(), Quadratics(2), optax.adam(0.1)

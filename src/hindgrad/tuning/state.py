@@ -46,7 +46,7 @@ class State(NamedTuple):
     refuge: Point
     """A point from the best stretch so far, to turn back to from a long decline."""
     handed: PyTree
-    """What the last hypergradient handed on to the next (see `Adjoint.first_guess`)."""
+    """What the last hypergradient carries over to the next (see `Adjoint.first_guess`)."""
     refuge_values: list[float]
     """The values of that stretch; empty as long as there is none."""
     best_value: float

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-import hindgrad as hg
+from hindgrad.apps.report.online import plot_online
 from hindgrad.tuning.online import OnlineResult, Trajectory
 
 RNG = np.random.default_rng(0)
@@ -45,10 +45,10 @@ LAYERS = {
 )
 def test_is_drawn(tmp_path, case, rows):
     """One panel for the losses and one for each hyperparameter."""
-    hg.plot_online(case, tmp_path / "online.png")
+    plot_online(case, tmp_path / "online.png")
     height, width = imread(tmp_path / "online.png").shape[:2]
     one = tmp_path / "one.png"
-    hg.plot_online(result(), one)
+    plot_online(result(), one)
     assert width == imread(one).shape[1]
     if rows > 2:
         assert height > 1.5 * imread(one).shape[0]

@@ -34,7 +34,7 @@ from hindgrad.apps import datasets
 from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.clean.suspicion import DIVISIONS, Learner, Start, cleaning, opinion
-from hindgrad.apps.problem import predict
+from hindgrad.apps.model import predict
 
 CLASSES = 10
 LEARNER_STEPS, HIDDEN = 200, 64

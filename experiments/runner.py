@@ -17,8 +17,8 @@ import hindgrad as hg
 from experiments.settings import Reproduce
 from hindgrad.apps.cli import CommandLine
 from hindgrad.apps.console import list_files, say
-from hindgrad.apps.progress import Line
 from hindgrad.apps.work import Work
+from hindgrad.progress import Bar as Line
 
 ROOT = Path(__file__).parent
 PAPERS = ("maclaurin2015", "franceschi2017", "andrychowicz2016")
@@ -152,7 +152,7 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
         lines = [f"# {asked.name}", "", experiment.ABOUT, "", *report.summary(results)]
         (final / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    results = work.results(call, compute, write, tell=lambda text: say(console, [text]))
+    results = work.results(call, compute, write, report=lambda lines: say(console, lines))
     console.print(report.table(results))
     say(console, report.summary(results))
     list_files(console, results, folder, {})

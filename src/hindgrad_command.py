@@ -14,9 +14,18 @@ def main() -> None:
 
 
 def load_and_run(load: Callable[[], Callable[[], int]]) -> None:
-    """Runs the program that `load` imports. An interruption while it loads is told in one line."""
+    """Runs the program that `load` imports; exits with 2 if its packages are not installed. An
+    interruption while it loads ends in one line."""
     signal.signal(signal.SIGINT, _leave)
-    run = load()
+    try:
+        run = load()
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "hindgrad"):
+            raise
+        install = 'pip install "hindgrad[cli]"'
+        print(f"hindgrad: the commands need {name}, which is missing: {install}", file=sys.stderr)
+        sys.exit(2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run())
 

@@ -72,7 +72,7 @@ def test_every_public_name_is_documented():
     entries = re.findall(r"^::: hindgrad\.(?:\w+\.)*(\w+)$", reference, re.M)
     inits = [ROOT / "src/hindgrad/__init__.py", ROOT / "src/hindgrad/learned/__init__.py"]
     source = "".join(path.read_text() for path in inits)
-    public = re.findall(r"^from \S+ import \w+ as (\w+)$", source, re.M)
+    public = re.findall(r"^ *from \S+ import \w+ as (\w+)$", source, re.M)
     assert {"Training", "CoordinateLSTM"} <= set(public)
     modules = {name for name in public if inspect.ismodule(getattr(hg, name, None))}
     for module in (getattr(hg, name) for name in modules - {"learned"}):

@@ -24,7 +24,6 @@ from experiments.models import held_out
 from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps.images import images
-from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
@@ -35,6 +34,7 @@ from hindgrad.learned.lstm import CoordinateLSTM
 from hindgrad.learned.moments import RNNProp
 from hindgrad.learned.partitioned import Partitioned
 from hindgrad.learned.problems import Problems
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Learned optimizers on convolutional networks and CIFAR-10, one LSTM for each kind of "

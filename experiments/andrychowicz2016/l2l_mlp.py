@@ -23,11 +23,11 @@ from experiments.runner import Pieces, Repeated, Results
 from hindgrad import learned
 from hindgrad.apps import images
 from hindgrad.apps.optimizers.recipes import falling_adam
-from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Trials, Tuned, tune_rate, tuned_curves
 from hindgrad.learned.classifiers import small_normal
 from hindgrad.learned.problems import Family
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Optimizers learned on small networks on MNIST, against others at tuned rates, on these "

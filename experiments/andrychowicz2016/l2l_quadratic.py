@@ -18,10 +18,10 @@ from experiments.andrychowicz2016 import l2l_quadratic_report as report
 from experiments.models import held_out
 from experiments.runner import Pieces, Repeated, Results, finite
 from hindgrad.apps.optimizers.recipes import PAPERS_QUADRATIC, QUADRATIC
-from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.learned.baselines import BASELINES, Baseline, tune_rate
 from hindgrad.learned.curves import drawn_problems, learned_curves, made_losses
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Learned optimizers on quadratics, beside others at tuned rates. Andrychowicz et al. "

@@ -30,7 +30,7 @@ from experiments.franceschi2017 import hyper_cleaning_report as report
 from experiments.models import Examples, images
 from experiments.runner import Pieces, Repeated, Results
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.tuning.state import Record
 
 ABOUT = (

@@ -23,7 +23,7 @@ from experiments.franceschi2017 import modes_report as report
 from experiments.models import Examples, Layers, cross_entropy, dense, images, logits
 from experiments.runner import Kept, Repeated, Results
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Forward or reverse? Time and memory over the number of hyperparameters. Franceschi et "

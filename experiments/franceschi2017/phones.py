@@ -25,8 +25,8 @@ from experiments.models import affine, cross_entropy, dense
 from experiments.runner import Kept, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
 from hindgrad.batches import Batch
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Rate, momentum and a task's weight tuned in real time. Franceschi et al. 2017, "

@@ -31,7 +31,7 @@ from experiments.franceschi2017 import task_interactions_report as report
 from experiments.franceschi2017.tasks import TASKS, Tasks
 from experiments.models import Examples, cross_entropy
 from experiments.runner import Kept, Repeated, Results
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 from hindgrad.tuning.constraints import Constraint
 
 ABOUT = (

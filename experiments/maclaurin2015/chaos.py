@@ -26,7 +26,7 @@ from experiments.models import Examples, Layers, nll
 from experiments.runner import Kept, Repeated, Results, finite
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "When is a hypergradient meaningless? Loss and hypergradient over the learning rate. "

@@ -26,7 +26,7 @@ from experiments.maclaurin2015 import regularisation_report as report
 from experiments.models import Examples, Layers, Sampled, Split, error, gaussian, nll, split
 from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "A penalty for each weight. Maclaurin, Duvenaud and Adams 2015, *Gradient-based "

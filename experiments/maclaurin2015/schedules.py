@@ -31,7 +31,8 @@ from experiments.maclaurin2015.schedules_tuning import (
     tune_fresh,
 )
 from experiments.runner import Kept, Repeated, Results
-from hindgrad.apps.progress import Line
+from hindgrad.cost import HYPERGRADIENT
+from hindgrad.progress import Bar as Line
 from hindgrad.schedules import Between, Piecewise, Spline
 from hindgrad.tuning.tune import TuneResult
 
@@ -41,8 +42,6 @@ ABOUT = (
     "*Gradient-based hyperparameter optimization through reversible learning*, section 3.1."
 )
 
-HYPERGRADIENT = 4
-"""What a hypergradient counts as, in trainings."""
 CHOOSING = 3 * 5
 """Trainings by which `hg.tune` chooses its answer, where seeds are fresh."""
 JUDGING, SEARCHING = 10_000, 20_000

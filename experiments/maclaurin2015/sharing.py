@@ -30,7 +30,7 @@ from experiments.models import Examples, Layers, gaussian, nll
 from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
 from hindgrad.apps import datasets
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Which tasks share which layer? Maclaurin, Duvenaud and Adams 2015, *Gradient-based "

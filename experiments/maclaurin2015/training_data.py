@@ -25,8 +25,8 @@ from experiments.maclaurin2015 import training_data_report as report
 from experiments.models import Examples, Layers, Split, error, gaussian, nll, split
 from experiments.runner import Pieces, Repeated, Results
 from hindgrad import programs
-from hindgrad.apps.progress import Line
 from hindgrad.batches import Batch
+from hindgrad.progress import Bar as Line
 
 ABOUT = (
     "Ten images to learn from, learned themselves. Maclaurin, Duvenaud and Adams 2015, "

@@ -169,7 +169,7 @@ def test_an_interrupted_tuning_ends_with_the_same_result(tmp_path, monkeypatch):
         if record.step in (3, 4):
             raise Killed
 
-    monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("hindgrad.checkpoint.SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(tuning, "show_record", kill)
     for _ in range(2):
         with pytest.raises(Killed):

@@ -1,7 +1,6 @@
 """`hindgrad compare-optimizers` from end to end, on small problems."""
 
 import csv
-import json
 import shutil
 
 import jax
@@ -15,6 +14,7 @@ from hindgrad.apps.optimizers import comparison as optimizer_comparison
 from hindgrad.apps.optimizers import outputs as optimizer_outputs
 from hindgrad.apps.optimizers.comparison import Comparison, family
 from hindgrad.apps.optimizers.settings import CompareOptimizers
+from hindgrad.apps.settings import identity
 from hindgrad.learned import (
     BASELINES,
     CoordinateLSTM,
@@ -55,11 +55,6 @@ def finished(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "compared"
     assert main(["compare-optimizers", str(folder), *CALL, "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture
-def results(finished):
-    return json.loads((finished / "results.json").read_text())
 
 
 def test_everything_is_written_and_nothing_else(finished):
@@ -216,6 +211,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 def test_the_arguments_that_decide_are_remembered():
-    identity = CompareOptimizers("mine", "quadratic").identity()
-    assert {"on", "steps", "problems", "tuning", "seed", "size"} <= set(identity)
-    assert not {"out", "resume", "overwrite"} & set(identity)
+    call = identity(CompareOptimizers("mine", "quadratic"))
+    assert {"on", "steps", "problems", "tuning", "seed", "size"} <= set(call)
+    assert not {"out", "resume", "overwrite"} & set(call)

@@ -16,7 +16,7 @@ from hindgrad.apps.cli import main
 from hindgrad.apps.distill import command as module
 from hindgrad.apps.distill import outputs as distill_outputs
 from hindgrad.apps.distill.distillation import Distillation, Learner, Rows
-from hindgrad.apps.problem import fresh
+from hindgrad.apps.model import fresh
 from hindgrad.apps.table import Table
 
 SMALL = ["--hidden", "0", "--steps", "4", "--steps-outer", "40"]
@@ -43,11 +43,6 @@ def finished(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "wine"
     distilled(data / "wine.csv", out, "--label", "target")
     return out
-
-
-@pytest.fixture
-def results(finished):
-    return json.loads((finished / "results.json").read_text())
 
 
 def test_everything_is_written_and_nothing_else(finished):

@@ -1,7 +1,6 @@
 """`hindgrad learn-optimizer` from end to end, with a small recipe."""
 
 import csv
-import json
 import shutil
 
 import equinox as eqx
@@ -64,11 +63,6 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "mine"
     assert main([*ARGUMENTS, "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture
-def results(finished):
-    return json.loads((finished / "results.json").read_text())
 
 
 def test_everything_is_written_and_nothing_else(finished):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from hindgrad.apps.problem import Network, draw_problem
+from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune.parts import Together, apart, limit, together
 

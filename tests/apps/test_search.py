@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad.apps.problem import Metrics, Network, draw_problem
+from hindgrad.apps.model import Metrics, Network, draw_problem
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune import search as module
 from hindgrad.apps.tune.search import RANGES, Space, search

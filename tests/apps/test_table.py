@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hindgrad.apps.problem import Network, draw_problem
+from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.table import DataError, read, strata
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from hindgrad.apps.problem import Network, draw_problem
+from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune import trials as module
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from sklearn.datasets import load_diabetes, load_wine
 
 from hindgrad.apps.cli import main
-from hindgrad.apps.problem import Form, Network, draw_problem
+from hindgrad.apps.model import Form, Network, draw_problem
 from hindgrad.apps.table import read
 from hindgrad.apps.tune import command as module
 from hindgrad.apps.tune.hyperfile import read_hyper

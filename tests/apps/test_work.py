@@ -14,7 +14,7 @@ from hindgrad.files import read_json, write_arrays, write_json
 CALL = {"steps": 3}
 
 
-def results(work, values=None, call=CALL, files=("table.csv",), tell=pytest.fail):
+def results(work, values=None, call=CALL, files=("table.csv",), report=pytest.fail):
     """Runs that give values and write files."""
 
     def write(folder, _):
@@ -22,7 +22,7 @@ def results(work, values=None, call=CALL, files=("table.csv",), tell=pytest.fail
             (folder / name).write_text(name)
 
     compute = lambda: {"call": call} | (values or {})
-    return work.results(call, compute, write, tell=tell)
+    return work.results(call, compute, write, report=report)
 
 
 def names(folder):
@@ -71,7 +71,7 @@ def test_what_is_not_finite_survives(tmp_path):
         piece = work.kept("piece", lambda: {"losses": [np.float32("nan"), float("-inf"), 1.0]})
         np.testing.assert_array_equal(piece["losses"], [np.nan, -np.inf, 1])
     found = results(Work(tmp_path, overwrite=True), {"loss": float("nan")})
-    again = results(Work(tmp_path, resume=True), tell=lambda _: None)
+    again = results(Work(tmp_path, resume=True), report=lambda _: None)
     assert np.isnan(found["loss"])
     assert np.isnan(again["loss"])
 
@@ -90,7 +90,7 @@ def test_files_appear_when_all_are_written(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Work(tmp_path).results(CALL, dict, fail, tell=pytest.fail)
+        Work(tmp_path).results(CALL, dict, fail, report=pytest.fail)
     assert names(tmp_path) == [".work"]
     found = results(Work(tmp_path, resume=True), {"loss": 1.0})
     assert found == {"call": CALL, "loss": 1.0, "files": ["table.csv"]}
@@ -100,10 +100,12 @@ def test_files_appear_when_all_are_written(tmp_path):
 def test_a_finished_run_is_told_again_whatever_its_settings_hold(tmp_path):
     call = {"convs": ((8, 3), (8, 3)), "deep": {"a": [(1, (2,))]}, "none": None}
     found = results(Work(tmp_path), {"loss": 1.0}, call)
-    told = []
-    again = Work(tmp_path, resume=True).results(call, pytest.fail, pytest.fail, tell=told.append)
+    printed = []
+    again = Work(tmp_path, resume=True).results(
+        call, pytest.fail, pytest.fail, report=printed.append
+    )
     assert again == found
-    assert told == [f"The run in {tmp_path} is finished."]
+    assert printed == [[f"The run in {tmp_path} is finished."]]
     with pytest.raises(ArgumentError, match="--convs"):
         results(Work(tmp_path, resume=True), call=call | {"convs": ((8, 3), (8, 4))})
 
@@ -128,11 +130,11 @@ def test_a_kill_while_the_work_is_removed_leaves_a_finished_run(tmp_path, monkey
     monkeypatch.setattr("shutil.rmtree", lambda path, **_: path.exists() and killed(path))
     compute = lambda: {"call": CALL, "piece": work.kept("piece", lambda: 1)}
     with pytest.raises(Killed):
-        work.results(CALL, compute, lambda *_: None, tell=pytest.fail)
+        work.results(CALL, compute, lambda *_: None, report=pytest.fail)
     monkeypatch.undo()
     assert names(tmp_path) == [".work", RESULTS]
     Work(tmp_path, resume=True).check()
-    assert results(Work(tmp_path, resume=True), tell=lambda _: None)["piece"] == 1
+    assert results(Work(tmp_path, resume=True), report=lambda _: None)["piece"] == 1
     with pytest.raises(ArgumentError, match="is not empty"):
         Work(tmp_path).check()
     results(Work(tmp_path, overwrite=True))
@@ -169,7 +171,7 @@ def test_an_interruption_says_whether_a_run_has_begun(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(Resumable):
-        Work(tmp_path).results(CALL, interrupted, pytest.fail, tell=pytest.fail)
+        Work(tmp_path).results(CALL, interrupted, pytest.fail, report=pytest.fail)
     assert results(Work(tmp_path, resume=True))["files"] == ["table.csv"]
 
 
@@ -188,7 +190,7 @@ def compute():
     sys.stdin.read()
     return {"call": {"steps": 3}}
 
-Work(Path(sys.argv[1])).results({"steps": 3}, compute, lambda *_: None, tell=print)
+Work(Path(sys.argv[1])).results({"steps": 3}, compute, lambda *_: None, report=print)
 """
 
 
@@ -231,8 +233,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
             context.setattr("os.fsync", full)
             work.kept("two", lambda: 2)
 
-    with pytest.raises(ArgumentError, match=r"No space left on device; mend that;.*--resume"):
-        work.results(CALL, compute, pytest.fail, tell=pytest.fail)
+    with pytest.raises(ArgumentError, match=r"No space left on device; fix that;.*--resume"):
+        work.results(CALL, compute, pytest.fail, report=pytest.fail)
     assert read_json(tmp_path / RESULTS)["loss"] == 1.0
     again = Work(tmp_path, resume=True)
     again.check()
@@ -274,19 +276,19 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
         raise ValueError(f"The checkpoint in {work.folder / 'tuning'} cannot be read:\n delete it.")
 
     with pytest.raises(ArgumentError, match=r"tuning cannot be read: delete it\."):
-        work.results(CALL, damaged, pytest.fail, tell=pytest.fail)
+        work.results(CALL, damaged, pytest.fail, report=pytest.fail)
 
     def full():
         raise ValueError(f"Error writing {work.folder}: [os_error_code='28'] [location]")
 
-    with pytest.raises(ArgumentError, match=r"No space left on device; mend that; .* kept, go on"):
-        Work(tmp_path, resume=True).results(CALL, full, pytest.fail, tell=pytest.fail)
+    with pytest.raises(ArgumentError, match=r"No space left on device; fix that; .* kept, go on"):
+        Work(tmp_path, resume=True).results(CALL, full, pytest.fail, report=pytest.fail)
 
     def wrong():
         raise ValueError("a fault of ours")
 
     with pytest.raises(ValueError, match="a fault of ours"):
-        Work(tmp_path, resume=True).results(CALL, wrong, pytest.fail, tell=pytest.fail)
+        Work(tmp_path, resume=True).results(CALL, wrong, pytest.fail, report=pytest.fail)
 
 
 def test_numbers_survive_to_the_bit(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from experiments.franceschi2017 import hyper_cleaning as experiment
-from hindgrad.apps.progress import Line
-from hindgrad.tuning.snapshots import Snapshots
+from hindgrad.checkpoint import Checkpoint
+from hindgrad.progress import Bar as Line
 
 SMALL = experiment.SMALL
 
@@ -114,8 +114,8 @@ def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkey
         return experiment.Watch(tmp_path / name, drawn.flipped, Line(settings.steps_outer))
 
     whole = experiment.tune(settings, drawn, watch("whole"))
-    monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
-    save, saves = Snapshots.save, [0]
+    monkeypatch.setattr("hindgrad.checkpoint.SECONDS_BETWEEN_SAVES", 0.0)
+    save, saves = Checkpoint.save, [0]
 
     def save_and_stop(store, *state, now):
         save(store, *state, now=now)
@@ -124,7 +124,7 @@ def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkey
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Snapshots, "save", save_and_stop)
+        patch.setattr(Checkpoint, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             experiment.tune(settings, drawn, watch("halves"))
     with (tmp_path / "halves" / "seen.jsonl").open("a") as file:

@@ -10,7 +10,7 @@ import pytest
 import hindgrad as hg
 from experiments.franceschi2017 import modes as experiment
 from experiments.franceschi2017 import modes_report as report
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 SMALL = experiment.SMALL
 STATE = 2 * 4

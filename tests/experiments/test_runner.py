@@ -190,7 +190,7 @@ def test_a_failure_to_write_leaves_the_pieces(squares, tmp_path):
         raise OSError("no space left")
 
     experiment.report.write = fail
-    with pytest.raises(ArgumentError, match=r"no space left; mend that; .* with --resume"):
+    with pytest.raises(ArgumentError, match=r"no space left; fix that; .* with --resume"):
         runner.reproduce(experiment, Settings(), asked, Console())
     assert not (tmp_path / "out" / "results.json").exists()
     mended = squares()

@@ -22,7 +22,7 @@ from experiments.franceschi2017.task_interactions import (
 )
 from experiments.franceschi2017.tasks import Tasks
 from experiments.models import Examples
-from hindgrad.apps.progress import Line
+from hindgrad.progress import Bar as Line
 
 KEY = jax.random.key(0)
 

@@ -21,9 +21,9 @@ from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.suspicion import cleaning
 from hindgrad.apps.cli import main
 from hindgrad.apps.distill import command as distill
+from hindgrad.apps.model import draw_problem
 from hindgrad.apps.optimizers import compare as compare_optimizers
 from hindgrad.apps.optimizers import learn as learn_optimizer
-from hindgrad.apps.problem import draw_problem
 from hindgrad.apps.tune import command as tune
 from hindgrad.apps.tune.hyperfile import every_step
 

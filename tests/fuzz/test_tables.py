@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 from conftest import SEED
 from hindgrad.apps.distill.command import divide
-from hindgrad.apps.problem import CLIP, Network, draw_problem
+from hindgrad.apps.model import CLIP, Network, draw_problem
 from hindgrad.apps.table import FEW, DataError, read
 
 CASES = int(os.environ.get("HINDGRAD_FUZZ_CASES", "100"))

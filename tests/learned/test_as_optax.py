@@ -8,23 +8,8 @@ import optax
 import pytest
 
 import hindgrad as hg
-from hindgrad.learned import (
-    CoordinateLSTM,
-    MomentumMLP,
-    Partitioned,
-    RelativeLSTM,
-    RNNProp,
-    SpectralLSTM,
-)
+from tests.learned.small import OPTIMIZERS
 
-OPTIMIZERS = {
-    "LSTM": CoordinateLSTM((2,)),
-    "RNNProp": RNNProp((2,)),
-    "MLP": MomentumMLP((3,)),
-    "relative": RelativeLSTM((2,)),
-    "spectral": SpectralLSTM((2,)),
-    "partitioned": Partitioned({"dense": MomentumMLP((2,)), "bias": CoordinateLSTM((2,))}),
-}
 LSTM = OPTIMIZERS["LSTM"]
 
 

@@ -14,10 +14,9 @@ import optax
 import pytest
 
 import hindgrad as hg
+from hindgrad.checkpoint import Call, Checkpoint
 from hindgrad.learned import CoordinateLSTM, Quadratics, fit, learned_curves, loop
 from hindgrad.learned.fit import _same as unchanged
-from hindgrad.tuning.call import Call
-from hindgrad.tuning.snapshots import Snapshots
 from tests.learned.rate import Rate
 
 RATE, FAMILY, OUTER = Rate(), Quadratics(2), optax.adam(0.1)
@@ -222,13 +221,13 @@ RESUMED = {"iterations": 24, "every": 4, "horizons": ((0, 3), (10, 6))}
 PROGRAM = """
 import os, time
 import jax
-import hindgrad.tuning.snapshots
+import hindgrad.checkpoint
+import hindgrad.progress
 from tests.learned import test_fit
 
-hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES = 0.0
+hindgrad.checkpoint.SECONDS_BETWEEN_SAVES = 0.0
 test_fit.loop.CHUNKS = 100
-show = test_fit.hg.tuning.progress.Bar.show
-test_fit.hg.tuning.progress.Bar.show = lambda *_: time.sleep(0.2)
+hindgrad.progress.Bar.show = lambda *_: time.sleep(0.2)
 test_fit.small(checkpoint={directory!r}, **test_fit.RESUMED)
 """
 
@@ -266,7 +265,7 @@ def test_interrupted_fitting_loses_nothing(tmp_path, monkeypatch):
         if done in (7, 13):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hindgrad.tuning.progress.Bar.show", interrupt)
+    monkeypatch.setattr("hindgrad.progress.Bar.show", interrupt)
     for done in (7, 13):
         with pytest.raises(KeyboardInterrupt):
             small(checkpoint=tmp_path, **options)
@@ -297,7 +296,7 @@ def test_a_checkpoint_of_another_call_is_refused(tmp_path):
 
 def test_a_damaged_state_is_made_again_from_the_one_before(tmp_path, monkeypatch):
     """NumPy's whole numbers are as good as Python's; a call in the same directory is refused."""
-    monkeypatch.setattr("hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("hindgrad.checkpoint.SECONDS_BETWEEN_SAVES", 0.0)
     short = {"iterations": np.int64(4), "every": np.int32(2), "key": np.uint8(0)}
     whole = small(checkpoint=tmp_path, **short)
     assert saved(tmp_path) == 4
@@ -306,7 +305,7 @@ def test_a_damaged_state_is_made_again_from_the_one_before(tmp_path, monkeypatch
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert same(small(checkpoint=tmp_path, **short), whole)
     with (
-        Snapshots(tmp_path, lambda: Call({}, {})),
+        Checkpoint(tmp_path, lambda: Call({}, {})),
         pytest.raises(RuntimeError, match="Another call is using the checkpoint"),
     ):
         small(checkpoint=tmp_path, **short)

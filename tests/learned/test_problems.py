@@ -10,25 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hindgrad as hg
-from hindgrad.learned import (
-    CoordinateLSTM,
-    MomentumMLP,
-    Partitioned,
-    RelativeLSTM,
-    RNNProp,
-    SpectralLSTM,
-    problems,
-)
+from hindgrad.learned import CoordinateLSTM, problems
+from tests.learned import small
 
-OPTIMIZERS = {
-    "LSTM": CoordinateLSTM((2,)),
-    "LSTM on plain gradients": CoordinateLSTM((2,), preprocess=None),
-    "RNNProp": RNNProp((2,)),
-    "MLP": MomentumMLP((3,)),
-    "relative": RelativeLSTM((2,)),
-    "spectral": SpectralLSTM((2,)),
-    "partitioned": Partitioned({"dense": MomentumMLP((2,)), "bias": CoordinateLSTM((2,))}),
-}
+PLAIN = {"LSTM on plain gradients": CoordinateLSTM((2,), preprocess=None)}
+OPTIMIZERS = small.OPTIMIZERS | PLAIN
 SHARED = np.arange(6.0, dtype=np.float32).reshape(2, 3)
 
 

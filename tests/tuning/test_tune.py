@@ -354,8 +354,8 @@ def test_a_second_tuning_compiles_nothing():
 PROGRAM = """
 import os, jax, jax.numpy as jnp, optax, time
 import hindgrad as hg
-import hindgrad.tuning.snapshots
-hindgrad.tuning.snapshots.SECONDS_BETWEEN_SAVES = 0.0
+import hindgrad.checkpoint
+hindgrad.checkpoint.SECONDS_BETWEEN_SAVES = 0.0
 
 def noisy(hyper, key):
     jax.debug.callback(lambda: time.sleep(float(os.environ["PAUSE"])))

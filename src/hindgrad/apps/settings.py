@@ -3,13 +3,36 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from hindgrad.apps.datasets import one_line
 
+_arg = tyro.conf.arg
+
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+Out = Annotated[Path, _arg(metavar="DIR", help="Where the results go.")]
+Label = Annotated[
+    str | None,
+    _arg(
+        metavar="COLUMN",
+        help="The label's column; found if it is called label, target, y or class.",
+    ),
+]
+Classes = Annotated[
+    Literal["auto", "classification"],
+    _arg(
+        help="auto takes text and few integers for classes; classification takes any label so.",
+    ),
+]
+Drop = Annotated[tuple[str, ...], _arg(metavar="COLUMN ...", help="Columns to leave out.")]
+Rows = Annotated[int | None, _arg(help="Take this many rows, at random.")]
+Seed = Annotated[int, _arg(help="It decides everything that is random.")]
+Resume = Annotated[Flag, _arg(help="Go on with an interrupted run in --out.")]
+Overwrite = Annotated[Flag, _arg(help="Replace the results of an earlier run in --out.")]
 
 
 class ArgumentError(Exception):
@@ -36,6 +59,11 @@ def check_counts(ranges: Mapping[str, tuple[int | None, int]]) -> None:
             raise ArgumentError(f"--{name} is {value}; it must be at least {least}.")
         if value is not None and value > GREATEST:
             raise ArgumentError(f"--{name} is {value}; it must be at most {GREATEST}.")
+
+
+def hidden_layers(hidden: tuple[int, ...]) -> tuple[int, ...]:
+    """The widths of the hidden layers there are: a single 0 stands for none."""
+    return () if hidden == (0,) else hidden
 
 
 def check_widths(hidden: tuple[int, ...]) -> None:
@@ -93,12 +121,18 @@ def check_one(resume: bool, overwrite: bool) -> None:
 
 
 def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The arguments that decide the result, by the names of their options: those of the fields,
-    if `names` does not say otherwise."""
+    """The arguments that decide the result, as JSON can hold them, by the names of their options:
+    those of the fields, if `names` does not say otherwise."""
     names = names or {}
     values = {
         names.get(field.name, field.name.replace("_", "-")): getattr(settings, field.name)
         for field in dataclasses.fields(settings)
         if field.name not in ("out", "resume", "overwrite")
     }
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value):
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -78,6 +78,13 @@ def read(
         table = _sample(table, rows, seed)
     _check_labels(table)
     return table
+
+
+def read_as_asked(settings: Any) -> Table:
+    """The table that a command's settings name: `read` with those of its arguments they have."""
+    names = ("label", "task", "drop", "rows", "seed")
+    options = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    return read(settings.data, **options)
 
 
 def read_any(
@@ -182,7 +189,7 @@ def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
     bad = ~(np.abs(values) < np.finfo(np.float32).max)
     if bad.any():
         counts = listed(_counted(frame, bad.sum(axis=0)))
-        raise DataError(f"{path}: infinite or too large values in {counts}; mend or --drop.")
+        raise DataError(f"{path}: infinite or too large values in {counts}; fix or --drop.")
     return values
 
 

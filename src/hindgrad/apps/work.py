@@ -4,18 +4,17 @@ appear all at once when it is done."""
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from hindgrad.apps.settings import ArgumentError
-from hindgrad.files import as_json, read_arrays, read_json, write_json
+import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from hindgrad.apps.settings import ArgumentError
+from hindgrad.checkpoint import Call, difference
+from hindgrad.files import as_json, locked, read_arrays, read_json, write_json
 
 RESULTS = "results.json"
 """The file that is there when a command has finished, with the arguments it was given."""
@@ -40,6 +39,17 @@ class Work:
         self.folder = out / ".work"
         self.call = self.folder / "call.json"
 
+    @classmethod
+    def of(cls, settings: Any) -> "Work":
+        """The work of a command.
+
+        Raises `ArgumentError` if its settings, or its folder, cannot be used.
+        """
+        settings.check()
+        work = cls(settings.out, resume=settings.resume, overwrite=settings.overwrite)
+        work.check()
+        return work
+
     def check(self) -> None:
         """Raises `ArgumentError` if a run may not begin, or not go on, in this folder."""
         with self._in_one_line(), self._locked() if self.out.is_dir() else nullcontext():
@@ -51,10 +61,10 @@ class Work:
         compute: Callable[[], dict[str, Any]],
         write: Callable[[Path, dict[str, Any]], None],
         *,
-        tell: Callable[[str], None],
+        report: Callable[[list[str]], None],
     ) -> dict[str, Any]:
         """The results of this call: those of a finished run that is to go on, or computed and
-        written now. `tell` is told of the former."""
+        written now. `report` is given lines to print."""
         call = as_json(call)
         with self._in_one_line():
             self.out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +73,7 @@ class Work:
                 results = self.finished() if self.resume else None
                 if results is not None:
                     check_same_call(results["call"], call)
-                    tell(f"The run in {self.out} is finished.")
+                    report([f"The run in {self.out} is finished."])
                     return results
                 self.open(call)
                 try:
@@ -127,7 +137,7 @@ class Work:
             raise ArgumentError(f"--out {self.out} is a file; name a folder.")
         begun, finished = self.call.exists(), (self.out / RESULTS).exists()
         if self.resume and not begun and not finished:
-            raise ArgumentError(f"--resume: there is no run in --out {self.out}; leave it away.")
+            raise ArgumentError(f"--resume: there is no run in --out {self.out}; leave it out.")
         if self.resume or self.overwrite or not self.out.exists():
             return
         if begun:
@@ -165,24 +175,16 @@ class Work:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keeps other calls out of the folder; the system ends it with the process."""
-        if fcntl is None:
-            yield
-            return
-        handle = os.open(self.out, os.O_RDONLY)
-        try:
+        """Keeps other calls out of the folder."""
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(self.out))
             except BlockingIOError:
                 raise ArgumentError(
                     f"--out {self.out}: another call is at work in this folder; wait until it has "
                     "ended, or name another folder."
                 ) from None
-            except OSError:  # a file system that has no locks
-                pass
             yield
-        finally:
-            os.close(handle)
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -201,11 +203,31 @@ class Work:
     def _refused(self, error: OSError) -> ArgumentError:
         where = "" if error.filename is None else f" ({error.filename})"
         what = f"--out {self.out}: {error.strerror or error}{where}"
-        kept = "mend that; what is done so far is kept, go on with --resume."
+        kept = "fix that; what is done so far is kept, go on with --resume."
         begun = False
         with suppress(OSError):
             begun = self.call.exists()
         return ArgumentError(f"{what}; {kept if begun else 'name another folder.'}")
+
+
+def timed(compute: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The same, with the seconds that it took."""
+
+    def compute_and_time():
+        begun = time.monotonic()
+        return {**compute(), "seconds": time.monotonic() - begun}
+
+    return compute_and_time
+
+
+def finite(value: Any) -> float | None:
+    """A number as results hold it: None, null in JSON, unless it is finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def infinite(value: float | None) -> float:
+    """A number of the results, where None stands for infinity."""
+    return float("inf") if value is None else value
 
 
 def os_error_code(error: Exception) -> int | None:
@@ -216,14 +238,13 @@ def os_error_code(error: Exception) -> int | None:
 
 def check_same_call(saved: dict[str, Any], call: dict[str, Any]) -> None:
     """Raises `ArgumentError` naming the first argument that differs."""
-    for name, value in call.items():
-        if saved.get(name) == value:
-            continue
-        if name == "fingerprint":
-            raise ArgumentError("--resume: the data changed since the run began; use --overwrite.")
+    name = difference(Call(saved), Call(call))
+    if name == "fingerprint":
+        raise ArgumentError("--resume: the data changed since the run began; use --overwrite.")
+    if name is not None:
         raise ArgumentError(
             f"--resume: the run was begun with --{name} {_show(saved.get(name))}, not "
-            f"{_show(value)}; give the same, or start anew with --overwrite."
+            f"{_show(call[name])}; give the same, or start anew with --overwrite."
         )
 
 

@@ -40,5 +40,5 @@ def mean(array: Float[Array, "..."]) -> Float[Array, ""]:
 
 
 def size(array: Float[Array, "..."], floor: Float[Array, ""] | float = 0.0) -> Float[Array, ""]:
-    """The root mean square, and of no less than the floor; its derivative is finite at 0, too."""
+    """The root mean square, at least the floor; its derivative is finite at 0, too."""
     return jnp.sqrt(mean(array**2) + floor**2 + TINY)

@@ -115,13 +115,14 @@ class View(eqx.Module):
         """How many numbers the network sees for each coordinate."""
 
     @property
-    @abc.abstractmethod
     def outputs(self) -> int:
-        """How many numbers it says for each."""
+        """How many numbers it gives for each."""
+        return 1
 
-    @abc.abstractmethod
     def begin(self, params: PyTree) -> PyTree:
-        """What the view remembers before the first step; `params` is one problem's."""
+        """What the view remembers before the first step: nothing, unless it says otherwise;
+        `params` is one problem's."""
+        del params
 
     @abc.abstractmethod
     def see(

@@ -12,7 +12,7 @@ from hindgrad import trees
 from hindgrad.learned import problems as learned_problems
 from hindgrad.learned.curves import drawn_problems, made_losses, together
 from hindgrad.learned.problems import Family
-from hindgrad.tuning.progress import Bar
+from hindgrad.progress import Bar
 
 RATES = tuple(np.logspace(-4, 1, 51).tolist())
 """The rates that are tried unless others are given: ten for each factor of ten."""
@@ -222,7 +222,7 @@ def tune_rate(
             values = np.asarray(made_losses(baseline.make, made, drawn, at=at), np.float64)
             values = values[: problems - block * first]
             tried[candidate].append(np.where(np.isfinite(values), values, np.inf))
-            bar.show(sum(map(len, tried)), "")
+            bar.show(sum(map(len, tried)))
 
     def race(racing: list[int]) -> None:
         seen = 0

@@ -12,12 +12,12 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import Adjoint, PersistentEvolution, Stored
 from hindgrad.arguments import Key, Whole, as_key, as_whole
+from hindgrad.checkpoint import Checkpoint
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.loop import Evaluation, Loop, restored, save
 from hindgrad.learned.problems import Family
+from hindgrad.progress import Bar
 from hindgrad.tuning.outer import check_outer
-from hindgrad.tuning.progress import Bar
-from hindgrad.tuning.snapshots import Snapshots
 
 
 class FitResult(NamedTuple):
@@ -123,7 +123,7 @@ def fit(
     weights = optimizer.weights(loop.draw(0)) if weights is None else weights
     optimizer.check_weights(weights)
     begin = loop.begin(trees.as_hyper(weights))
-    with Snapshots(checkpoint, lambda: loop.call(begin)) as store:
+    with Checkpoint(checkpoint, lambda: loop.call(begin)) as store:
         state = restored(store, loop, begin)
         try:
             with Bar(iterations, "learning", shown=progress) as bar:
@@ -133,7 +133,7 @@ def fit(
                     if on_step is not None and len(state.history) > seen:
                         on_step(state.history[-1], state.weights)
                     latest, best = state.history[-1].value, state.best_value
-                    bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g},")
+                    bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g}")
         finally:  # an interruption loses nothing
             save(store, state, now=True)
     return _conclude(state)

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs
 from hindgrad.adjoints import Adjoint, Evolution, PersistentEvolution
+from hindgrad.checkpoint import Call, Checkpoint, contents, described
 from hindgrad.learned.base import LearnedOptimizer
 from hindgrad.learned.curves import learned_curves
 from hindgrad.learned.gradients import Backpropagated, Episode, Estimate, Smoothed
 from hindgrad.learned.problems import Family
-from hindgrad.tuning.call import Call, contents, described, moves
 from hindgrad.tuning.outer import outer_update
-from hindgrad.tuning.snapshots import Snapshots
+from hindgrad.tuning.probes import moves
 
 CHUNKS = 20
 """How many times the progress line is brought up to date between two evaluations."""
@@ -143,11 +143,11 @@ class Loop(eqx.Module):
     def call(self, begin: State) -> Call:
         """What must be the same for an interrupted fitting to go on."""
         names = ("batch", "unroll", "iterations", "every", "horizons", "evaluations")
-        told = ("optimizer", "adjoint", "family", "held_out")
+        objects = ("optimizer", "adjoint", "family", "held_out")
         arguments = (
             {"function": "learned.fit"}
             | {name: getattr(self, name) for name in names}
-            | {name: described(getattr(self, name)) for name in told}
+            | {name: described(getattr(self, name)) for name in objects}
             | {"key": np.asarray(jax.random.key_data(self.key)).tolist()}
             | {"step_weights": np.asarray(self.step_weights).tolist()}
             | {"weights": contents(begin.weights)}
@@ -197,27 +197,21 @@ def _weighted_mean(curves, measure, step_weights):
     return jnp.dot(means, step_weights) / jnp.sum(step_weights)
 
 
-def restored(store: Snapshots, loop: Loop, begin: State) -> State:
+NOTES = ("iteration", "best_value", "history")
+"""The fields of a state that JSON can hold."""
+
+
+def restored(store: Checkpoint, loop: Loop, begin: State) -> State:
     """The latest state kept, or `begin` if there is none."""
 
     def like(notes):
         carried = loop.carried(begin.weights, max(0, notes["iteration"] - 1))
-        return _arrays(begin._replace(carried=carried))
+        return begin._replace(carried=carried)
 
-    kept = store.restore(like)
-    if kept is None:
-        return begin
-    arrays, notes = kept
-    history = [Evaluation(*record) for record in notes["history"]]
-    numbers = {name: notes[name] for name in ("iteration", "best_value")}
-    return State(*arrays, **numbers, history=history)
+    state = store.restore(begin, like, NOTES)
+    return state._replace(history=[Evaluation(*record) for record in state.history])
 
 
-def save(store: Snapshots, state: State, *, now: bool) -> None:
+def save(store: Checkpoint, state: State, *, now: bool) -> None:
     """Keeps the state; unless `now`, only if the last one kept is some seconds old."""
-    notes = {"best_value": state.best_value, "history": state.history, "iteration": state.iteration}
-    store.save(state.iteration, _arrays(state), notes, now=now)
-
-
-def _arrays(state):
-    return state.weights, state.memory, state.carried, state.best, state.total, state.skipped
+    store.save(state.iteration, state, NOTES, now=now)

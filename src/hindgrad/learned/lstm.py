@@ -13,7 +13,7 @@ class LogSign(View):
 
     **Arguments:**
 
-    - `p`: below e^−p, gradients are told apart linearly. 10 in the paper, 5 in its code.
+    - `p`: below e^−p, gradients are distinguished linearly. 10 in the paper, 5 in its code.
     """
 
     p: float = 10.0
@@ -21,13 +21,6 @@ class LogSign(View):
     @property
     def features(self):
         return 2
-
-    @property
-    def outputs(self):
-        return 1
-
-    def begin(self, params):
-        del params
 
     def see(self, grads, memory):
         g = flat.ravel(grads)
@@ -45,13 +38,6 @@ class Plain(View):
     @property
     def features(self):
         return 1
-
-    @property
-    def outputs(self):
-        return 1
-
-    def begin(self, params):
-        del params
 
     def see(self, grads, memory):
         return flat.ravel(grads)[None], None, memory

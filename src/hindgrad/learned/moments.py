@@ -22,10 +22,6 @@ class Normalized(View):
     def features(self):
         return 2
 
-    @property
-    def outputs(self):
-        return 1
-
     def begin(self, params):
         size = flat.size(params)
         return {"m": jnp.zeros(size), "v": jnp.zeros(size), "count": jnp.zeros(())}

@@ -1,6 +1,7 @@
 """Schedules whose numbers are at knots along the run."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -25,8 +26,17 @@ class KnotSchedule(Schedule):
     Raises `ValueError` if `knots` or `steps` is too small or not a whole number.
     """
 
-    knots: eqx.AbstractVar[int]
-    range: eqx.AbstractVar[Range]
+    knots: int = eqx.field(static=True, converter=as_int)
+    steps: int = eqx.field(static=True, converter=as_int)
+    range: Range = Positive()
+    least: ClassVar[int] = 1
+
+    def __check_init__(self):
+        name = type(self).__name__
+        as_whole(name, "knots", self.knots, least=self.least)
+        as_whole(name, "steps", self.steps)
+        if not isinstance(self.range, Range):
+            raise TypeError(f"{name}(range={self.range!r}): a range is needed, such as Positive().")
 
     @abc.abstractmethod
     def at(self, free: Float[Array, "knots *shape"], t: Int[Array, ""]) -> Float[Array, "*shape"]:
@@ -87,13 +97,6 @@ class Piecewise(KnotSchedule):
     [3.0, 3.0, 3.0, 1.0, 1.0]
     """
 
-    knots: int = eqx.field(static=True, converter=as_int)
-    steps: int = eqx.field(static=True, converter=as_int)
-    range: Range = Positive()
-
-    def __check_init__(self):
-        _check(self, least=1)
-
     def at(self, free, t):
         begins = np.ceil(np.arange(1, self.knots) * self.steps / self.knots).astype(np.int32)
         return free[jnp.searchsorted(jnp.asarray(begins), t, side="right")]
@@ -108,13 +111,6 @@ class Linear(KnotSchedule):
     [3.0, 2.5, 2.0, 1.5, 1.0]
     """
 
-    knots: int = eqx.field(static=True, converter=as_int)
-    steps: int = eqx.field(static=True, converter=as_int)
-    range: Range = Positive()
-
-    def __check_init__(self):
-        _check(self, least=1)
-
     def at(self, free, t):
         return _mean(
             jnp.maximum(0, 1 - jnp.abs(_place(self, t) - jnp.arange(0.0, self.knots))), free
@@ -125,12 +121,7 @@ class Spline(KnotSchedule):
     """A natural cubic spline, in the free scale, through the knots, which are placed like those
     of `Linear`: smooth, with continuous second derivatives (de Boor 1978, chapter IX)."""
 
-    knots: int = eqx.field(static=True, converter=as_int)
-    steps: int = eqx.field(static=True, converter=as_int)
-    range: Range = Positive()
-
-    def __check_init__(self):
-        _check(self, least=2)
+    least: ClassVar[int] = 2
 
     def at(self, free, t):
         bumps = _bump(_place(self, t) - jnp.arange(-1.0, self.knots + 1))
@@ -162,11 +153,3 @@ def _natural(knots: int) -> Float[np.ndarray, "bumps knots"]:
         values[i, i] = 1
     system[knots, :3] = system[knots + 1, -3:] = 1, -2, 1  # no curvature at the ends
     return np.linalg.solve(system, values)
-
-
-def _check(schedule: KnotSchedule, least: int) -> None:
-    name = type(schedule).__name__
-    as_whole(name, "knots", schedule.knots, least=least)
-    as_whole(name, "steps", schedule.steps)
-    if not isinstance(schedule.range, Range):
-        raise TypeError(f"{name}(range={schedule.range!r}): a range is needed, such as Positive().")

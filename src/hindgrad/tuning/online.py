@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, PyTree
 from hindgrad import programs, trees
 from hindgrad.adjoints import Stored
 from hindgrad.arguments import Whole, as_whole, floats_and_rest
+from hindgrad.progress import Bar
 from hindgrad.training import Training
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.horizons import Carried, Horizon, Position, Restarted
 from hindgrad.tuning.outer import check_outer, outer_update, refuse_complex
-from hindgrad.tuning.progress import Bar
 from hindgrad.tuning.ranges import out_of_range, within_range
 from hindgrad.tuning.trajectory import (
     ACCEPTED,
@@ -264,7 +264,7 @@ def _drive(loop, params, hyper, progress, on_step):
                 _call_each(on_step, loop, records[-1], done, fixed)
             done += int(np.sum(records[-1].status != UNDONE))
             _check_going(records)
-            bar.show(done, f"validation loss {records[-1].value[-1]:.4g},")
+            bar.show(done, f"validation loss {records[-1].value[-1]:.4g}")
     records = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
     losses = records.losses[records.status != UNDONE].ravel()
     state = now.latest

@@ -1,10 +1,11 @@
 """The state of a tuning, and how it is saved."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from jaxtyping import PyTree
 
-from hindgrad.tuning.snapshots import Snapshots
+from hindgrad.checkpoint import Checkpoint
+from hindgrad.progress import Bar
 
 Status = Literal["accepted", "not finite", "worse by far", "worse for long"]
 
@@ -44,8 +45,8 @@ class State(NamedTuple):
     """The latest accepted points, to turn back to."""
     refuge: Point
     """A point from the best stretch so far, to turn back to from a long decline."""
-    handed: PyTree
-    """What the last hypergradient handed on to the next (see `Adjoint.first_guess`)."""
+    carry: PyTree
+    """What the last hypergradient carries over to the next (see `Adjoint.first_guess`)."""
     refuge_values: list[float]
     """The values of that stretch; empty as long as there is none."""
     best_value: float
@@ -55,27 +56,26 @@ class State(NamedTuple):
     history: list[Record]
 
 
-NUMBERS = ("refuge_values", "best_value", "summed", "scale")
+NOTES = ("refuge_values", "best_value", "summed", "scale", "history")
+"""The fields that JSON can hold."""
 
 
-def restore(store: Snapshots, begin: State, point: Point) -> State:
+def restore(store: Checkpoint, begin: State, point: Point) -> State:
     """The latest state saved, or `begin` if there is none; `point` gives points' structure."""
-    like = lambda notes: _trees(begin._replace(accepted=[point] * notes["accepted"]))
-    kept = store.restore(like)
-    if kept is None:
-        return begin
-    arrays, notes = kept
-    history = [Record(*record) for record in notes["history"]]
-    numbers = {name: notes[name] for name in NUMBERS}
-    return State(*arrays, **numbers, history=history)
+    like = lambda notes: begin._replace(accepted=[point] * notes["accepted"])
+    state = store.restore(begin, like, NOTES)
+    return state._replace(history=[Record(*record) for record in state.history])
 
 
-def save(store: Snapshots, state: State, *, now: bool) -> None:
+def save(store: Checkpoint, state: State, *, now: bool) -> None:
     """Saves the state; unless `now`, only if the last save is some seconds old."""
-    notes: dict[str, Any] = {name: getattr(state, name) for name in NUMBERS}
-    notes |= {"accepted": len(state.accepted), "history": state.history}
-    store.save(len(state.history), _trees(state), notes, now=now)
+    store.save(len(state.history), state, NOTES, now=now)
 
 
-def _trees(state):
-    return state.hyper, state.best, state.total, state.accepted, state.refuge, state.handed
+def show_record(bar: Bar, record: Record, best: float) -> None:
+    """Brings the progress bar up to date; an undone step gets a line of its own."""
+    if record.status != "accepted":
+        bar.note(
+            f"step {record.step}: {record.value:.4g} is {record.status}; turned back, rate halved"
+        )
+    bar.show(record.step + 1, f"value {record.value:.4g}, best {best:.4g}")

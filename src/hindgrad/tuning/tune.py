@@ -16,15 +16,15 @@ from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import Hypergradient
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
+from hindgrad.checkpoint import Call, Checkpoint, contents, described
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
+from hindgrad.progress import Bar
 from hindgrad.target import as_target, first_carry, found_at, value_of
-from hindgrad.tuning.call import Call, contents, described, measures, moves
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.judge import RECENT, is_lower, is_plateau, judge, recent_values
 from hindgrad.tuning.outer import check_outer, outer_update
-from hindgrad.tuning.progress import Bar, show_record
-from hindgrad.tuning.snapshots import Snapshots
-from hindgrad.tuning.state import Point, Record, State, restore, save
+from hindgrad.tuning.probes import measures, moves
+from hindgrad.tuning.state import Point, Record, State, restore, save, show_record
 
 RECOVERY = 2.0 ** (1 / RECENT)
 """By how much a halved rate grows with each accepted step, until it is whole again."""
@@ -126,7 +126,7 @@ def tune(
     target = as_target("tune", objective, adjoint)
     score = None if choose is None else _Score(choose, start)
     loop = _Loop(target, optimizer, project, start, steps, key, average, patience)
-    with Snapshots(checkpoint, loop.call) as store:
+    with Checkpoint(checkpoint, loop.call) as store:
         state = restore(store, loop.begin(), loop.point())
         try:
             with Bar(steps, "tuning", shown=progress) as bar:
@@ -218,7 +218,7 @@ class _Loop:
 
     def advance(self, state: State, step: int) -> State:
         """Evaluates the state's hyperparameters, and makes the next ones."""
-        found, norm = self.find(state.hyper, self.draw(step), state.handed) if step else self.first
+        found, norm = self.find(state.hyper, self.draw(step), state.carry) if step else self.first
         value, norm = float(found.value), float(norm)
         recent = recent_values(state.history)
         status = judge(value, norm, recent, state.refuge_values)
@@ -240,7 +240,7 @@ class _Loop:
         if step >= self.steps * (1 - self.average):
             total = jax.tree.map(lambda s, x: s + x.astype(s.dtype), state.total, state.hyper)
             state = state._replace(total=total, summed=state.summed + 1)
-        state = state._replace(handed=found.carry)
+        state = state._replace(carry=found.carry)
         scale = min(1.0, state.scale * RECOVERY)
         hyper = self._move(accepted[-1], scale)
         return state._replace(hyper=hyper, scale=scale, accepted=accepted, history=history)
@@ -363,7 +363,7 @@ def _with_diagnosis(loop, state, result) -> TuneResult:
         return result
     hyper = eqx.filter(result.hyper, eqx.is_inexact_array)
     try:
-        found, _ = loop.find(hyper, loop.draw(loop.steps), state.handed)
+        found, _ = loop.find(hyper, loop.draw(loop.steps), state.carry)
         diagnosis = _diagnosed(loop, hyper, found)
     except (RuntimeError, FloatingPointError) as error:  # what a run may raise that is no bug
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,12 +1,14 @@
 """`hindgrad clean`: finds the rows whose labels are wrong."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
+from hindgrad import cost
 from hindgrad.apps.clean import outputs as clean_outputs
 from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.clean.suspicion import (
@@ -20,17 +22,12 @@ from hindgrad.apps.clean.suspicion import (
 )
 from hindgrad.apps.console import say
 from hindgrad.apps.datasets import NAMES
-from hindgrad.apps.problem import CLIP, standardise, weights
-from hindgrad.apps.progress import Line
-from hindgrad.apps.settings import ArgumentError, check_positions, check_room
-from hindgrad.apps.table import DataError, Table, check_classes, read, read_any
+from hindgrad.apps.model import CLIP, center_and_scale, weights
+from hindgrad.apps.settings import ArgumentError, check_positions, check_room, identity
+from hindgrad.apps.table import DataError, Table, check_classes, read_any, read_as_asked
 from hindgrad.apps.work import Work
-
-HYPERGRADIENT = 4
-"""What a hypergradient costs, in trainings."""
-
-CHOICE = 15
-"""What the choice of an answer costs at the end of a tuning, in trainings."""
+from hindgrad.progress import Bar
+from hindgrad.tuning.tune import HELD_OUT_DRAWS
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,18 @@ class Rows:
 
 def run(settings: Clean, console: Console) -> None:
     """Runs the command: prints what was found, and where everything is."""
-    settings.check()
-    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
-    work.check()
-    table = read(settings.data, label=settings.label, task=settings.task, drop=settings.drop)
+    work = Work.of(settings)
+    table = read_as_asked(settings)
     check_classes(table, "clean")
     trusted = _trusted_file(settings, table)
     rows = _rows(settings, table, trusted)
     check_positions(settings.steps, _learner(settings, table).batch(len(rows.y)))
-    call = settings.identity() | {"fingerprint": _fingerprint(table, trusted)}
+    call = identity(settings) | {"fingerprint": _fingerprint(table, trusted)}
     results = work.results(
         call,
         lambda: _results(settings, call, table, rows, work),
         lambda folder, results: clean_outputs.write(folder, results, table, settings.data),
-        tell=lambda text: say(console, [text]),
+        report=partial(say, console),
     )
     clean_outputs.show(results, settings.out, console)
 
@@ -73,34 +68,34 @@ def suspicion(rows: Rows, learner: Learner, settings: Clean, work: Work) -> dict
     """
     problem = cleaning(rows.x, rows.y, rows.trusted, learner)
     key = jax.random.key(settings.seed)
-    tune_cost = HYPERGRADIENT * settings.steps_outer + CHOICE
+    tune_cost = cost.tuning(settings.steps_outer, HELD_OUT_DRAWS)
     total = (1 + DIVISIONS) * FOLDS + settings.repeats * tune_cost
-    with Line(total) as line:
-        line.stage("a first opinion")
+    with Bar(total) as bar:
+        bar.stage("a first opinion")
         budget = work.kept("budget", lambda: _budget(problem, rows, jax.random.fold_in(key, 0)))
-        line.done(FOLDS)
+        bar.done(FOLDS)
         learned = []
         for i in range(settings.repeats):
-            line.stage(f"learning weights, {i + 1} of {settings.repeats}")
+            bar.stage(f"learning weights, {i + 1} of {settings.repeats}")
 
             def weights(i=i):
-                with line.paused():
+                with bar.paused():
                     return learn(
                         problem,
                         budget=budget,
                         steps=settings.steps_outer,
                         key=jax.random.fold_in(key, 2 + i),
                         checkpoint=work.folder / f"tuning-{i}",
-                        progress=line.shown,
+                        progress=bar.shown,
                     ).tolist()
 
             learned.append(work.kept(f"weights-{i}", weights))
-            line.done(tune_cost)
+            bar.done(tune_cost)
         mean = np.mean(learned, axis=0)
-        line.stage("a second opinion")
+        bar.stage("a second opinion")
         draw = jax.random.fold_in(key, 1)
         asked = work.kept("opinion", lambda: _asked(problem, mean, draw))
-        line.done(DIVISIONS * FOLDS)
+        bar.done(DIVISIONS * FOLDS)
     return {"learned": mean.tolist(), **asked}
 
 
@@ -177,16 +172,15 @@ def _trusted_file(settings: Clean, table: Table) -> Table | None:
 
 
 def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
-    """All rows, standardised: pixels of images by one scale, other features each by its own."""
+    """All rows, standardised."""
     count = len(table.y)
     known = np.zeros(count, bool)
     if settings.fraction is not None:
         drawn = np.random.default_rng(settings.seed).permutation(count)
         known[drawn[: max(1, round(settings.fraction * count))]] = True
-    standard = standardise(table, np.arange(count))
-    scale = (table.x.std() or 1.0) if table.image else standard.std
+    mean, scale = center_and_scale(table, np.arange(count), table.x)
     parts = [table] if trusted is None else [table, trusted]
-    x = np.concatenate([np.clip((part.x - standard.mean) / scale, -CLIP, CLIP) for part in parts])
+    x = np.concatenate([np.clip((part.x - mean) / scale, -CLIP, CLIP) for part in parts])
     y = np.concatenate([part.y for part in parts])
     outside = np.ones(len(y) - count, bool)
     return Rows(x.astype(np.float32), y, np.concatenate([known, outside]))

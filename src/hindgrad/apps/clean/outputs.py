@@ -67,7 +67,7 @@ def summary(results: Results, out: Path) -> list[str]:
     if count:
         lines.append(
             f"Next: look through {out / SUSPECTS} from the top until the labels are right; then "
-            "mend them, or train on the cleaned data set. --remove SHARE leaves out more or fewer."
+            "fix them, or train on the cleaned data set. --remove SHARE leaves out more or fewer."
         )
     return lines
 

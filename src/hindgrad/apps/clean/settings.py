@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from hindgrad.apps.settings import (
     ArgumentError,
-    Flag,
+    Classes,
+    Label,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
     check_counts,
     check_one,
     check_seed,
     check_widths,
-    identity,
+    hidden_layers,
 )
 
 
@@ -33,15 +38,12 @@ class Clean:
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
     """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("cleaned")
-    """Where the results go."""
-    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The label's column; found if it is called label, target, y or class."""
+    out: Out = Path("cleaned")
+    label: Label = None
     trusted: Annotated[str | None, tyro.conf.arg(metavar="FILE|FRACTION")] = None
     """Labels known to be right: a file with the same columns; or, if you know that a random part
     of the rows is right, its share (the rows are then drawn by --seed)."""
-    task: Literal["auto", "classification"] = "auto"
-    """auto takes text and few integers for classes; classification takes any label so."""
+    task: Classes = "auto"
     drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
     """Columns not to learn from; they stay in the cleaned data set."""
     remove: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
@@ -54,17 +56,14 @@ class Clean:
     """Tuning steps of each repetition."""
     repeats: int = 4
     """How many times the weights are learned, each time anew; the answer is their mean."""
-    seed: int = 0
-    """It decides everything that is random."""
-    resume: Flag = False
-    """Go on with an interrupted run in --out."""
-    overwrite: Flag = False
-    """Replace the results of an earlier run in --out."""
+    seed: Seed = 0
+    resume: Resume = False
+    overwrite: Overwrite = False
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The widths of the hidden layers there are."""
-        return () if self.hidden == (0,) else self.hidden
+        return hidden_layers(self.hidden)
 
     @property
     def fraction(self) -> float | None:
@@ -98,7 +97,3 @@ class Clean:
                 "data, or a share between 0 and 1."
             )
         check_one(self.resume, self.overwrite)
-
-    def identity(self) -> dict:
-        """The arguments that decide the result, by the names of their options."""
-        return identity(self)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
 from hindgrad import programs
-from hindgrad.apps.problem import Params, fresh, predict
+from hindgrad.apps.model import Params, fresh, predict
 from hindgrad.apps.tuning import tune
 from hindgrad.batches import Batch
 

@@ -1,8 +1,8 @@
 """`hindgrad distill`: learns few examples to train on instead of a whole data set."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,11 +26,11 @@ from hindgrad.apps.distill.distillation import (
     learn,
 )
 from hindgrad.apps.distill.settings import Distill
-from hindgrad.apps.problem import CLIP, standardise, weights
-from hindgrad.apps.progress import Line
-from hindgrad.apps.settings import ArgumentError, check_positions, check_room
-from hindgrad.apps.table import Table, check_classes, read
-from hindgrad.apps.work import Work
+from hindgrad.apps.model import CLIP, center_and_scale, weights
+from hindgrad.apps.settings import ArgumentError, check_positions, check_room, identity
+from hindgrad.apps.table import Table, check_classes, read_as_asked
+from hindgrad.apps.work import Work, timed
+from hindgrad.progress import Bar
 
 ROUNDS = 3
 """The examples are learned in so many rounds, after each of which the validation rows choose."""
@@ -65,46 +65,33 @@ class Prepared:
 
 def run(settings: Distill, console: Console) -> None:
     """Runs the command: prints the outcome, and where everything is."""
-    settings.check()
-    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
-    work.check()
-    table = read(
-        settings.data,
-        label=settings.label,
-        task=settings.task,
-        drop=settings.drop,
-        rows=settings.rows,
-        seed=settings.seed,
-    )
+    work = Work.of(settings)
+    table = read_as_asked(settings)
     check_classes(table, "distill")
     sizes = (table.x.shape[1], *settings.layers, len(table.classes))
     check_room(4 * weights(sizes) + settings.steps * len(sizes), "--hidden and --steps")
     check_positions(settings.steps * LENGTHS[-1], BATCH)
     prepared = prepare(settings, table)
     _check_counts(settings, table, prepared)
-    call = settings.identity() | {"fingerprint": table.fingerprint()}
+    call = identity(settings) | {"fingerprint": table.fingerprint()}
     results = work.results(
         call,
         lambda: {"call": call, **_results(settings, table, prepared, work)},
         lambda folder, results: distill_outputs.write(folder, results, table),
-        tell=lambda text: say(console, [text]),
+        report=partial(say, console),
     )
     distill_outputs.show(results, settings.out, console)
 
 
 def prepare(settings: Distill, table: Table) -> Prepared:
-    """Draws the parts, class by class, and standardises by the rows that are not for testing:
-    pixels of images by one scale, other features each by its own."""
+    """Draws the parts, class by class, and standardises by the rows that are not for testing."""
     groups = divide(table.y, settings.test, settings.valid, settings.seed)
     pool = np.concatenate(groups[:2])
-    standard = standardise(table, pool)
+    mean, scale = center_and_scale(table, pool, table.x[pool])
     varies = np.ptp(table.x[pool], axis=0) > 0
-    scale = standard.std
-    if table.image:
-        scale = np.full_like(scale, table.x[pool].std() or 1.0)
-    x = np.clip((table.x - standard.mean) / scale, -CLIP, CLIP).astype(np.float32)
+    x = np.clip((table.x - mean) / scale, -CLIP, CLIP).astype(np.float32)
     rows = [Rows(jnp.asarray(x[g]), jnp.asarray(table.y[g])) for g in groups]
-    return Prepared(Parts(*rows), standard.mean, scale, varies)
+    return Prepared(Parts(*rows), mean, scale, varies)
 
 
 def divide(y: np.ndarray, test: float, valid: float, seed: int) -> list[np.ndarray]:
@@ -135,7 +122,7 @@ class _Job:
     prepared: Prepared
     learner: Learner
     work: Work
-    line: Line
+    bar: Bar
     seconds: float = 0.0
 
     def __post_init__(self):
@@ -147,12 +134,7 @@ class _Job:
 
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
         """The piece of that name."""
-
-        def timed():
-            begun = time.monotonic()
-            return {"found": compute(), "seconds": time.monotonic() - begun}
-
-        piece = self.work.kept(name, timed)
+        piece = self.work.kept(name, timed(lambda: {"found": compute()}))
         self.seconds += piece["seconds"]
         return piece["found"]
 
@@ -161,16 +143,16 @@ def _results(settings: Distill, table: Table, prepared: Prepared, work: Work) ->
     """Everything that the outputs are made of."""
     sizes = (table.x.shape[1], *settings.layers, len(table.classes))
     learner = Learner(sizes, settings.steps)
-    with Line(4 * SEARCH + settings.steps_outer) as line:
-        job = _Job(settings, prepared, learner, work, line)
-        line.stage("training on centres and on random examples")
+    with Bar(4 * SEARCH + settings.steps_outer) as bar:
+        job = _Job(settings, prepared, learner, work, bar)
+        bar.stage("training on centres and on random examples")
         centres = job.kept("centres", lambda: _centres(job))
         others = job.kept("others", lambda: _others(job, centres))
-        line.done(2 * SEARCH)
+        bar.done(2 * SEARCH)
         learned = _learned(job, centres, others.pop("rate"))
-        line.stage("training on all rows")
+        bar.stage("training on all rows")
         everything = job.kept("all", lambda: _all(job))
-        line.done(2 * SEARCH)
+        bar.done(2 * SEARCH)
     hyper = learned.pop("hyper")
     test = learned.pop("test")
     return {
@@ -241,7 +223,7 @@ def _all(job: _Job) -> dict[str, Any]:
 
 def _learned(job: _Job, centres: list, rate: float) -> dict[str, Any]:
     """The examples of the round that is best on the validation rows, and how they test."""
-    settings, parts, line = job.settings, job.parts, job.line
+    settings, parts, bar = job.settings, job.parts, job.bar
     varies = jnp.asarray(job.prepared.varies)
     problem = Distillation(parts.train, job.y, varies, NOISE, job.learner)
     key = jax.random.fold_in(job.key, 2)
@@ -254,10 +236,10 @@ def _learned(job: _Job, centres: list, rate: float) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     bounds = np.linspace(0, settings.steps_outer, ROUNDS + 1).astype(int)
     for i, steps in enumerate(np.diff(bounds).tolist()):
-        line.stage(f"learning examples, round {i + 1} of {ROUNDS}")
+        bar.stage(f"learning examples, round {i + 1} of {ROUNDS}")
 
         def one(i=i, steps=steps, hyper=hyper):
-            with line.paused():
+            with bar.paused():
                 result = learn(
                     problem,
                     hyper,
@@ -265,7 +247,7 @@ def _learned(job: _Job, centres: list, rate: float) -> dict[str, Any]:
                     steps=steps,
                     key=jax.random.fold_in(key, i),
                     checkpoint=job.work.folder / f"learning-{i}",
-                    progress=line.shown,
+                    progress=bar.shown,
                 )
             return {
                 "hyper": {name: np.asarray(v).tolist() for name, v in result.hyper.items()},
@@ -276,7 +258,7 @@ def _learned(job: _Job, centres: list, rate: float) -> dict[str, Any]:
 
         rounds.append(job.kept(f"round-{i}", one))
         hyper = _as_arrays(rounds[-1]["hyper"])
-        line.done(steps)
+        bar.done(steps)
     best = max(rounds, key=lambda each: each["valid"])
     return {
         "hyper": best["hyper"],

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 import hindgrad as hg
 from hindgrad import programs
-from hindgrad.apps.problem import Params, Rows, fresh, predict
+from hindgrad.apps.model import Params, Rows, fresh, predict
 from hindgrad.apps.tuning import tune
 from hindgrad.batches import Batch
 

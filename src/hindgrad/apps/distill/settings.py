@@ -2,18 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from hindgrad.apps.settings import (
-    Flag,
+    Classes,
+    Drop,
+    Label,
+    Out,
+    Overwrite,
+    Resume,
+    Rows,
+    Seed,
     check_counts,
     check_one,
     check_seed,
     check_shares,
     check_widths,
-    identity,
+    hidden_layers,
 )
 
 
@@ -34,18 +41,13 @@ class Distill:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
     """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
     cifar10."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("distilled")
-    """Where the results go."""
+    out: Out = Path("distilled")
     per_class: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """How many examples are learned for each class."""
-    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The label's column; found if it is called label, target, y or class."""
-    task: Literal["auto", "classification"] = "auto"
-    """auto takes text and few integers for classes; classification takes any label so."""
-    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
-    """Columns to leave out."""
-    rows: int | None = None
-    """Take this many rows, at random."""
+    label: Label = None
+    task: Classes = "auto"
+    drop: Drop = ()
+    rows: Rows = None
     test: float = 0.2
     """The share of the rows kept for testing, which nothing is learned from or chosen by."""
     valid: float = 0.2
@@ -56,17 +58,14 @@ class Distill:
     """Steps of a training on the learned examples."""
     steps_outer: int = 600
     """Steps of learning them."""
-    seed: int = 0
-    """It decides everything that is random."""
-    resume: Flag = False
-    """Go on with an interrupted run in --out."""
-    overwrite: Flag = False
-    """Replace the results of an earlier run in --out."""
+    seed: Seed = 0
+    resume: Resume = False
+    overwrite: Overwrite = False
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The widths of the hidden layers there are."""
-        return () if self.hidden == (0,) else self.hidden
+        return hidden_layers(self.hidden)
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
@@ -81,7 +80,3 @@ class Distill:
         check_seed(self.seed)
         check_shares(self.test, self.valid, "learn from")
         check_one(self.resume, self.overwrite)
-
-    def identity(self) -> dict:
-        """The arguments that decide the result, by the names of their options."""
-        return identity(self)

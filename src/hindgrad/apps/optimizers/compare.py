@@ -1,6 +1,7 @@
 """`hindgrad compare-optimizers`: a learned optimizer beside tuned ones."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from hindgrad.apps.console import say
 from hindgrad.apps.optimizers import outputs as optimizer_outputs
 from hindgrad.apps.optimizers.comparison import PIECES, Comparison, family
 from hindgrad.apps.optimizers.settings import OPTIONS, CompareOptimizers
-from hindgrad.apps.progress import Line
-from hindgrad.apps.settings import ArgumentError
+from hindgrad.apps.settings import ArgumentError, identity
 from hindgrad.apps.work import RESULTS, Work
 from hindgrad.learned.problems import Family
 from hindgrad.learned.store import SHIPPED, Trained, load, shipped
+from hindgrad.progress import Bar
 
 WEIGHTS = "optimizer.safetensors"
 
@@ -28,19 +29,17 @@ FILES = {
 
 def run(settings: CompareOptimizers, console: Console) -> None:
     """Runs the command: prints the outcome, and where everything is."""
-    settings.check()
-    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
-    work.check()
+    work = Work.of(settings)
     path = find(settings.optimizer)
     trained = read(path)
     options = {name: getattr(settings, name) for name in OPTIONS[settings.on]}
     problems = family(settings.on, **options)
-    call = settings.identity() | {"fingerprint": hashlib.sha256(path.read_bytes()).hexdigest()}
+    call = identity(settings) | {"fingerprint": hashlib.sha256(path.read_bytes()).hexdigest()}
     results = work.results(
         call,
         lambda: {"call": call, **_results(settings, trained, problems, options, work)},
         write,
-        tell=lambda text: say(console, [text]),
+        report=partial(say, console),
     )
     lines = summary(results)
     title = results["title"]
@@ -101,8 +100,8 @@ def _results(
         tuning=settings.tuning,
         seed=settings.seed,
     )
-    with Line(PIECES) as line:
-        found = comparison.run(work, line)
+    with Bar(PIECES) as bar:
+        found = comparison.run(work, bar)
     given = [f"{name} {value}" for name, value in options.items() if value is not None]
     return {
         "title": ", ".join([settings.on, *given]),

@@ -1,25 +1,23 @@
 """Learned optimizers beside tuned ones, on problems that neither has seen."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
 from hindgrad.apps.datasets import DataError, load
 from hindgrad.apps.images import examples, images
-from hindgrad.apps.progress import Line
 from hindgrad.apps.report.optimizer_curves import summary
 from hindgrad.apps.settings import ArgumentError
-from hindgrad.apps.work import Work
+from hindgrad.apps.work import Work, finite, timed
 from hindgrad.learned import learned_curves
 from hindgrad.learned.baselines import BASELINES, RATES, Tuned, tune_rate, tuned_curves
 from hindgrad.learned.classifiers import MLPs, small_normal
 from hindgrad.learned.families import LogisticRegression, Quadratics, Rosenbrock
 from hindgrad.learned.problems import Family
 from hindgrad.learned.store import Trained
+from hindgrad.progress import Bar
 
 LEARNED = "learned"
 """What the learned optimizer is called in tables and pictures."""
@@ -67,17 +65,17 @@ class Comparison:
         """A key that learning did not use."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 2**31), number)
 
-    def run(self, work: Work, line: Line) -> dict[str, Any]:
+    def run(self, work: Work, bar: Bar) -> dict[str, Any]:
         """For each optimizer its curve, and mean, median and rate by step, in pieces that `work`
-        keeps; `line` is told of each piece, `PIECES` in all."""
-        line.stage(f"training {self.problems:,} problems with the learned optimizer")
-        found = {LEARNED: work.kept("learned", _timed(self._learned))}
-        line.done(1)
+        keeps; `bar` counts the pieces, `PIECES` in all."""
+        bar.stage(f"training {self.problems:,} problems with the learned optimizer")
+        found = {LEARNED: work.kept("learned", timed(self._learned))}
+        bar.done(1)
         for baseline in BASELINES:
-            line.stage(f"tuning {baseline.name} on {self.tuning:,} problems")
-            tune = lambda b=baseline: self._baseline(b, line)
-            found[baseline.name] = work.kept(baseline.name, _timed(tune))
-            line.done(1)
+            bar.stage(f"tuning {baseline.name} on {self.tuning:,} problems")
+            tune = lambda b=baseline: self._baseline(b, bar)
+            found[baseline.name] = work.kept(baseline.name, timed(tune))
+            bar.done(1)
         return found
 
     def _learned(self) -> dict[str, Any]:
@@ -89,8 +87,8 @@ class Comparison:
         at = {str(step): self._at(whole, step) for step in self.at}
         return {"curve": whole.as_json(), "at": at, "note": ""}
 
-    def _baseline(self, baseline, line: Line) -> dict[str, Any]:
-        with line.paused():
+    def _baseline(self, baseline, bar: Bar) -> dict[str, Any]:
+        with bar.paused():
             tuned = tune_rate(
                 baseline,
                 self.family,
@@ -100,7 +98,7 @@ class Comparison:
                 rates=self.rates,
                 decays=self.decays if baseline.decays else None,
                 at=self.at,
-                progress=line.shown,
+                progress=bar.shown,
             )
         each = {step: tuned.at(step) for step in self.at}
         distinct = {(t.rate, t.decay): t for t in each.values()}
@@ -119,23 +117,12 @@ class Comparison:
         return {"curve": found[tuned.rate, tuned.decay].as_json(), "at": at, "note": note}
 
     def _at(self, whole, step: int, tuned: Tuned | None = None) -> dict[str, Any]:
-        number = lambda v: float(v) if np.isfinite(v) else None
-        values = {name: number(getattr(whole, name)[step]) for name in whole._fields}
+        values = {name: finite(getattr(whole, name)[step]) for name in whole._fields}
         rate, decay = (None, None) if tuned is None else (tuned.rate, tuned.decay)
         return {**values, "rate": rate, "decay": decay}
 
 
 PIECES = 1 + len(BASELINES)
-
-
-def _timed(compute: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """The same, with the seconds that it took."""
-
-    def timed():
-        begun = time.monotonic()
-        return {**compute(), "seconds": time.monotonic() - begun}
-
-    return timed
 
 
 def family(

@@ -2,11 +2,11 @@
 
 import shutil
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from hindgrad.apps.console import say
@@ -16,12 +16,12 @@ from hindgrad.apps.optimizers.compare import WEIGHTS
 from hindgrad.apps.optimizers.comparison import COARSE, PIECES, Comparison
 from hindgrad.apps.optimizers.recipes import Recipe
 from hindgrad.apps.optimizers.settings import LearnOptimizer
-from hindgrad.apps.progress import Line
 from hindgrad.apps.report import figures
 from hindgrad.apps.report.optimizer_curves import history_figure
-from hindgrad.apps.settings import ArgumentError
-from hindgrad.apps.work import RESULTS, Work
+from hindgrad.apps.settings import ArgumentError, identity
+from hindgrad.apps.work import RESULTS, Work, finite
 from hindgrad.learned.store import load, save
+from hindgrad.progress import Bar
 
 FILES = {
     WEIGHTS: "the optimizer: hg.learned.load reads it",
@@ -43,19 +43,17 @@ DECAYS = (0.9,)
 
 def run(settings: LearnOptimizer, console: Console) -> None:
     """Runs the command: prints the outcome, and where everything is."""
-    settings.check()
+    work = Work.of(settings)
     recipe = getattr(recipes, settings.family.upper())
     chosen = arguments(settings, recipe)
-    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
-    work.check()
     # The data are read, or refused, before anything begins.
     problems = recipe.settings.get("held_out") or recipe.family()
-    call = settings.identity()
+    call = identity(settings)
     results = work.results(
         call,
         lambda: {"call": call, **_results(settings, recipe, chosen, problems, work)},
         lambda folder, results: write(folder, results, work.folder / WEIGHTS),
-        tell=lambda text: say(console, [text]),
+        report=partial(say, console),
     )
     title, lines = results["call"]["family"], summary(results)
     optimizer_outputs.show(results, lines, FILES, settings.out, title, console)
@@ -87,11 +85,11 @@ def _results(
     settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], problems: Any, work: Work
 ) -> dict[str, Any]:
     steps = _setting(chosen, recipe, "steps")
-    with Line(2 * PIECES) as line:
-        line.stage("learning")
-        learn = lambda: _learn(settings, recipe, chosen, work, line)
+    with Bar(2 * PIECES) as bar:
+        bar.stage("learning")
+        learn = lambda: _learn(settings, recipe, chosen, work, bar)
         learning = work.kept("learning", learn, arrays=work.folder / WEIGHTS)
-        line.done(PIECES)
+        bar.done(PIECES)
         comparison = Comparison(
             trained=load(work.folder / WEIGHTS),
             family=problems,
@@ -102,7 +100,7 @@ def _results(
             rates=COARSE,
             decays=DECAYS,
         )
-        found = comparison.run(work, line)
+        found = comparison.run(work, bar)
     return {
         "found": found,
         "learning": learning,
@@ -116,24 +114,23 @@ def _results(
 
 
 def _learn(
-    settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], work: Work, line: Line
+    settings: LearnOptimizer, recipe: Recipe, chosen: dict[str, Any], work: Work, bar: Bar
 ) -> dict[str, Any]:
     """Learns the optimizer and saves it; returns how it went."""
-    with line.paused():
+    with bar.paused():
         begun = time.monotonic()
         result = recipe.fit(
             key=settings.seed,
             checkpoint=work.folder / "states",
-            progress=line.shown,
+            progress=bar.shown,
             **chosen,
         )
-    number = lambda v: float(v) if np.isfinite(v) else None
     notes = {
         "family": settings.family,
         "iterations": chosen.get("iterations", recipe.iterations),
         **{name: _setting(chosen, recipe, name) for name in DEFAULTS},
         "seed": settings.seed,
-        "held-out": number(result.value),
+        "held-out": finite(result.value),
         "hindgrad": version("hindgrad"),
         "minutes": (time.monotonic() - begun) / 60,
     }
@@ -143,7 +140,7 @@ def _learn(
         "optimizer": repr(recipe.optimizer),
         "message": result.message,
         "history": [
-            {"iteration": e.iteration, "value": number(e.value), "training": number(e.training)}
+            {"iteration": e.iteration, "value": finite(e.value), "training": finite(e.training)}
             for e in result.history
         ],
     }

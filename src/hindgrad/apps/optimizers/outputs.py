@@ -14,6 +14,7 @@ from hindgrad.apps.optimizers.comparison import LEARNED
 from hindgrad.apps.report.figures import save
 from hindgrad.apps.report.optimizer_curves import Panel, curves_figure, from_json
 from hindgrad.apps.report.tables import titled
+from hindgrad.apps.work import infinite
 
 Found = Mapping[str, Mapping[str, Any]]
 """What `Comparison.run` gives."""
@@ -107,8 +108,7 @@ def show(
 
 
 def _value(one: Mapping[str, Any], step: str, line: Line) -> float:
-    value = one["at"][step][line]
-    return np.inf if value is None else value
+    return infinite(one["at"][step][line])
 
 
 def _number(value: float) -> str:

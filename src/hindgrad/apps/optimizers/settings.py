@@ -8,11 +8,13 @@ import tyro
 
 from hindgrad.apps.settings import (
     ArgumentError,
-    Flag,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
     check_counts,
     check_one,
     check_seed,
-    identity,
 )
 
 
@@ -34,8 +36,7 @@ class LearnOptimizer:
         tyro.conf.Positional[Literal["quadratic", "mlp", "conv"]], tyro.conf.arg(metavar="FAMILY")
     ]
     """The problems to learn it on: quadratic, mlp or conv."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("learned")
-    """Where the results go."""
+    out: Out = Path("learned")
     iterations: int | None = None
     """How many gradients to learn by, if not the recipe's own number."""
     steps: int | None = None
@@ -49,12 +50,9 @@ class LearnOptimizer:
     tuning: int | None = None
     """How many other problems the rates of SGD, Adam, … are tuned on, on a coarse grid: 1024,
     mlp 64, conv 8, unless given."""
-    seed: int = 0
-    """It decides everything that is random."""
-    resume: Flag = False
-    """Go on with an interrupted run in --out."""
-    overwrite: Flag = False
-    """Replace the results of an earlier run in --out."""
+    seed: Seed = 0
+    resume: Resume = False
+    overwrite: Overwrite = False
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
@@ -70,10 +68,6 @@ class LearnOptimizer:
         )
         check_seed(self.seed)
         check_one(self.resume, self.overwrite)
-
-    def identity(self) -> dict:
-        """The arguments that decide the result, by the names of their options."""
-        return identity(self)
 
 
 OPTIONS = {
@@ -108,8 +102,7 @@ class CompareOptimizers:
         tyro.conf.arg(metavar="FAMILY"),
     ]
     """The problems to compare on: quadratic, mlp, conv, rosenbrock or logistic (regression)."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("compared")
-    """Where the results go."""
+    out: Out = Path("compared")
     steps: int = 100
     """How long a problem is trained."""
     problems: int = 128
@@ -130,12 +123,9 @@ class CompareOptimizers:
     cifar10, and logistic random data."""
     batch: int | None = None
     """mlp, conv: examples in a training step, 128 and 64 unless given."""
-    seed: int = 0
-    """It decides everything that is random."""
-    resume: Flag = False
-    """Go on with an interrupted run in --out."""
-    overwrite: Flag = False
-    """Replace the results of an earlier run in --out."""
+    seed: Seed = 0
+    resume: Resume = False
+    overwrite: Overwrite = False
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range, or not for the family."""
@@ -156,10 +146,6 @@ class CompareOptimizers:
             if getattr(self, name) is not None and name not in OPTIONS[self.on]:
                 those = [family for family, options in OPTIONS.items() if name in options]
                 raise ArgumentError(
-                    f"--{name} is for {' and '.join(those)}, not for --on {self.on}; leave it away."
+                    f"--{name} is for {' and '.join(those)}, not for --on {self.on}; leave it out."
                 )
         check_one(self.resume, self.overwrite)
-
-    def identity(self) -> dict:
-        """The arguments that decide the result, by the names of their options."""
-        return identity(self)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure, tidy
+from hindgrad.apps.work import finite, infinite
 
 LEARNED = (PALETTE["tuned"], "#8e44ad", "#d9661f", "#5b3a1a", "#d870c4")
 BASELINES = {
@@ -42,8 +43,7 @@ class Summary(NamedTuple):
 
     def as_json(self) -> dict[str, list[float | None]]:
         """As JSON can hold it, with null for infinity."""
-        number = lambda v: float(v) if np.isfinite(v) else None
-        return {name: [number(v) for v in values] for name, values in self._asdict().items()}
+        return {name: [finite(v) for v in values] for name, values in self._asdict().items()}
 
 
 def summary(losses: Any) -> Summary:
@@ -57,8 +57,9 @@ def summary(losses: Any) -> Summary:
 
 def from_json(saved: Mapping[str, Sequence[float | None]]) -> Summary:
     """The summary that `as_json` gave."""
-    number = lambda v: np.inf if v is None else v
-    return Summary(**{name: np.array([number(v) for v in saved[name]]) for name in Summary._fields})
+    return Summary(
+        **{name: np.array([infinite(v) for v in saved[name]]) for name in Summary._fields}
+    )
 
 
 class Panel(NamedTuple):

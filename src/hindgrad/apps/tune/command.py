@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import optax
 from rich.console import Console
 
+from hindgrad import cost
 from hindgrad.apps.console import say
-from hindgrad.apps.problem import (
+from hindgrad.apps.model import (
     KNOTS,
     Form,
     Hyper,
@@ -21,9 +23,8 @@ from hindgrad.apps.problem import (
     draw_problem,
     weights,
 )
-from hindgrad.apps.progress import Line
-from hindgrad.apps.settings import ArgumentError, check_room
-from hindgrad.apps.table import Table, read
+from hindgrad.apps.settings import ArgumentError, check_room, identity
+from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tune import outputs
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
@@ -38,8 +39,9 @@ from hindgrad.apps.tune.trials import (
     trials,
 )
 from hindgrad.apps.tuning import tune
-from hindgrad.apps.work import Work
+from hindgrad.apps.work import Work, finite
 from hindgrad.files import write_arrays
+from hindgrad.progress import Bar
 
 DRAWS = 5
 """Fresh draws over which a choice is made."""
@@ -49,9 +51,6 @@ JUDGES = 10
 
 LOOKS = 3
 """Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
-
-HYPERGRADIENT = 4
-"""What a hypergradient costs, in trainings: one forward; backward a gradient and its tangent."""
 
 WEIGHTS = "weights.safetensors"
 
@@ -68,25 +67,16 @@ SEARCHES: dict[str, tuple[Sampler, bool]] = {
 
 def run(settings: Tune, console: Console) -> None:
     """Runs the command: prints the table and where everything is."""
-    settings.check()
-    work = Work(settings.out, resume=settings.resume, overwrite=settings.overwrite)
-    work.check()
-    table = read(
-        settings.data,
-        label=settings.label,
-        task=settings.task,
-        drop=settings.drop,
-        rows=settings.rows,
-        seed=settings.seed,
-    )
+    work = Work.of(settings)
+    table = read_as_asked(settings)
     network = _network(settings, table)
     start = None if settings.start is None else read_hyper(settings.start, network)
-    call = settings.identity() | {"fingerprint": table.fingerprint()}
+    call = identity(settings, {"start": "from"}) | {"fingerprint": table.fingerprint()}
     results = work.results(
         call,
         lambda: _results(settings, call, table, network, start, work),
         lambda folder, results: outputs.write(folder, results, work.folder / WEIGHTS),
-        tell=lambda text: say(console, [text]),
+        report=partial(say, console),
     )
     outputs.show(results, settings.out, console)
 
@@ -118,7 +108,7 @@ class _Job:
     key: jax.Array
     work: Work
     seed: int
-    progress: Line
+    bar: Bar
 
     def draws(self, purpose: str, count: int) -> list[jax.Array]:
         """Keys that are kept apart by their purpose."""
@@ -142,15 +132,15 @@ def _results(
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs = []
-    with Line(_total(settings, len(searches))) as line:
+    with Bar(_total(settings, len(searches))) as bar:
         for seed in seeds:
             problem, _ = draw_problem(
                 table, network, test=settings.test, valid=settings.valid, seed=seed
             )
             key = jax.random.key(seed)
-            job = _Job(problem, begin, settings.steps_outer, key, work, seed, line)
+            job = _Job(problem, begin, settings.steps_outer, key, work, seed, bar)
             runs.append({"seed": seed, **_seed(job, searches, settings.start is not None)})
-        line.stage("learning curves")
+        bar.stage("learning curves")
         best = outputs.best_seed(runs)
         problem, standard = draw_problem(
             table, network, test=settings.test, valid=settings.valid, seed=best
@@ -185,7 +175,7 @@ def _seed(job: _Job, searches: Sequence[str], given: bool) -> dict[str, Any]:
             arms["given"] = _judged(job, "given", job.begin, 0)
         return {"arms": arms, "traces": traces, "history": []}
     tuned = job.kept("tuned", lambda: _tune(job))
-    job.progress.done(_tune_cost(job.steps_outer))
+    job.bar.done(cost.tuning(job.steps_outer, DRAWS))
     for name in searches:
         found = job.kept(_file(name), lambda name=name: _search(job, name, tuned["trainings"]))
         arms[name] = _judged(job, name, load_hyper(found["hyper"]), found["trainings"])
@@ -204,11 +194,11 @@ def _tune(job: _Job) -> dict[str, Any]:
         chooses += 1
         return mean_valid_loss(job.problem, together(parts), job.draws("choose", DRAWS))
 
-    job.progress.stage(f"seed {job.seed}: hypergradients")
+    job.bar.stage(f"seed {job.seed}: hypergradients")
     (key,) = job.draws("tune", 1)
     objective, start = job.problem.objective, apart(job.begin)
     optimizer = _optimizer(job.steps_outer)
-    with job.progress.paused():
+    with job.bar.paused():
         # The norm that is ordinary here: that of the first step, which is not spent twice.
         first = tune(
             Together(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
@@ -222,13 +212,13 @@ def _tune(job: _Job) -> dict[str, Any]:
             choose=choose,
             average=1 / 3,
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
-            progress=job.progress.shown,
+            progress=job.bar.shown,
             diagnose=True,
         )
     return {
         "hyper": dump_hyper(together(result.hyper)),
-        "trainings": HYPERGRADIENT * len(result.history) + DRAWS * chooses,
-        "history": [_finite(np.exp(record.value)) for record in result.history],
+        "trainings": cost.tuning(len(result.history), DRAWS, candidates=chooses),
+        "history": [finite(np.exp(record.value)) for record in result.history],
         "how": result.message,
     }
 
@@ -246,7 +236,7 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 
 def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
     sampler, per_layer = SEARCHES[name]
-    job.progress.stage(f"seed {job.seed}: {name}")
+    job.bar.stage(f"seed {job.seed}: {name}")
     network = job.problem.network
     space = Space(per_layer, len(network.sizes) - 1, network.form.knots)
     found = search(
@@ -257,11 +247,11 @@ def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
         budget=budget,
         draws=job.draws("choose", DRAWS),
         key=jax.random.fold_in(job.key, 100 + list(SEARCHES).index(name)),
-        advance=job.progress.done,
+        advance=job.bar.done,
     )
     looks = job.draws("look", LOOKS)
     trace = [
-        [spent, _finite(mean_valid_loss(job.problem, hyper, looks))]
+        [spent, finite(mean_valid_loss(job.problem, hyper, looks))]
         for spent, hyper in found.incumbents
     ]
     return {"hyper": dump_hyper(found.hyper), "trainings": found.trainings, "trace": trace}
@@ -271,7 +261,7 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
     """Trains on the judging draws, and keeps the weights that validate best."""
 
     def judge():
-        job.progress.stage(f"seed {job.seed}: judging {name}")
+        job.bar.stage(f"seed {job.seed}: judging {name}")
         keys = job.draws("judge", JUDGES)
         results = trials(job.problem, [hyper] * JUDGES, keys)
         best = min(results, key=lambda trial: trial.valid_loss)
@@ -280,13 +270,13 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
         return {
             "hyper": dump_hyper(hyper),
             "evaluations": trainings * job.problem.network.steps,
-            "weights_test_loss": _finite(best.metrics.test_loss),
-            "weights_test_error": _finite(best.metrics.test_error),
-            **{metric: _finite(value) for metric, value in means._asdict().items()},
+            "weights_test_loss": finite(best.metrics.test_loss),
+            "weights_test_error": finite(best.metrics.test_error),
+            **{metric: finite(value) for metric, value in means._asdict().items()},
         }
 
     judged = job.kept(f"{_file(name)}-judged", judge, arrays=_weights(job, name))
-    job.progress.done(JUDGES)
+    job.bar.done(JUDGES)
     return judged
 
 
@@ -313,26 +303,17 @@ def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dic
         drawn = [learning_curve(problem, hyper, key) for key in keys]
         curves[name] = {
             "steps": np.asarray(drawn[0][0]).tolist(),
-            "train": [[_finite(v) for v in train] for _, train, _ in drawn],
-            "valid": [[_finite(v) for v in valid] for _, _, valid in drawn],
+            "train": [[finite(v) for v in train] for _, train, _ in drawn],
+            "valid": [[finite(v) for v in valid] for _, _, valid in drawn],
         }
     return curves
 
 
 def _total(settings: Tune, searches: int) -> int:
     """The whole work, in trainings."""
-    tuning = _tune_cost(settings.steps_outer) if settings.steps_outer else 0
+    tuning = cost.tuning(settings.steps_outer, DRAWS) if settings.steps_outer else 0
     return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES)
-
-
-def _tune_cost(steps_outer: int) -> int:
-    return HYPERGRADIENT * steps_outer + 3 * DRAWS
 
 
 def _file(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-").lower()
-
-
-def _finite(value) -> float | None:
-    value = float(value)
-    return value if np.isfinite(value) else None

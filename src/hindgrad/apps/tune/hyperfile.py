@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hindgrad.apps.problem import DECAYS, RATES, Form, Hyper, Network
+from hindgrad.apps.model import DECAYS, RATES, Form, Hyper, Network
 from hindgrad.apps.settings import ArgumentError
 
 FORMAT = "hindgrad hyperparameters 2"

@@ -10,14 +10,15 @@ import numpy as np
 from rich.console import Console
 
 from hindgrad.apps.console import list_files, say
-from hindgrad.apps.problem import Network, Standard
+from hindgrad.apps.model import Network, Standard
 from hindgrad.apps.report import figures, tables
 from hindgrad.apps.report.figures import Curve, Tuned
 from hindgrad.apps.report.tables import METRICS, Arm, Paired
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune.hyperfile import FORMAT, every_step, load_form, to_units
 from hindgrad.apps.tune.trials import load_hyper
-from hindgrad.apps.work import RESULTS
+from hindgrad.apps.work import RESULTS, infinite
+from hindgrad.cost import HYPERGRADIENT
 from hindgrad.files import read_arrays, write_arrays, write_json
 
 Results = dict[str, Any]
@@ -44,7 +45,7 @@ def answer(runs: Runs) -> str:
 def best_seed(runs: Runs) -> int:
     """The seed whose answer validates best."""
     name = answer(runs)
-    return min(runs, key=lambda run: _number(run["arms"][name]["valid_loss"]))["seed"]
+    return min(runs, key=lambda run: infinite(run["arms"][name]["valid_loss"]))["seed"]
 
 
 def compared(runs: Runs) -> list[str]:
@@ -126,8 +127,8 @@ def summary(results: Results) -> list[str]:
     kept = run["arms"][last.name]
     lines.append(
         f"Kept: the hyperparameters and a network of seed {run['seed']}, which validate best; that "
-        f"network's test loss is {_number(kept['weights_test_loss']):.4f}, "
-        f"{_error_name(results)} {_number(kept['weights_test_error']):.4g}."
+        f"network's test loss is {infinite(kept['weights_test_loss']):.4f}, "
+        f"{_error_name(results)} {infinite(kept['weights_test_error']):.4g}."
     )
     if "how" in run:
         lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
@@ -146,7 +147,7 @@ def _arms(results: Results) -> tuple[list[Arm], list[Paired]]:
 
 
 def _arm(runs: Runs, name: str) -> Arm:
-    values = {m: np.array([_number(run["arms"][name][m]) for run in runs]) for m in METRICS}
+    values = {m: np.array([infinite(run["arms"][name][m]) for run in runs]) for m in METRICS}
     return Arm(name, [run["arms"][name]["evaluations"] for run in runs], values)
 
 
@@ -227,7 +228,7 @@ def _progress(results: Results, names: Sequence[str]) -> dict[str, Curve]:
     if runs[0]["history"]:
         length = min(len(run["history"]) for run in runs)
         values = np.array([_smooth(run["history"][:length]) for run in runs])
-        curves["tuned"] = Curve(4 * steps * np.arange(1, length + 1), values)
+        curves["tuned"] = Curve(HYPERGRADIENT * steps * np.arange(1, length + 1), values)
     return curves
 
 
@@ -240,10 +241,5 @@ def _smooth(values: Sequence[float | None], width: int = 5) -> np.ndarray:
 def _staircase(trace: Sequence[Sequence[Any]], grid: np.ndarray) -> np.ndarray:
     """The value that holds at each point of the grid; a trace begins at 1."""
     counts = np.array([count for count, _ in trace])
-    values = np.array([_number(value) for _, value in trace])
+    values = np.array([infinite(value) for _, value in trace])
     return values[np.searchsorted(counts, grid, side="right") - 1]
-
-
-def _number(value: float | None) -> float:
-    """A number of the results; a training that blew up left None there."""
-    return float("inf") if value is None else value

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 import hindgrad as hg
-from hindgrad.apps.problem import Hyper
+from hindgrad.apps.model import Hyper
 from hindgrad.apps.table import Kind
 
 Parts = dict[str, dict[str, Array]]
@@ -15,7 +15,7 @@ Parts = dict[str, dict[str, Array]]
 
 LEAST: dict[Kind, float] = {"classification": 3.0, "regression": 15.0}
 TIMES = 5.0
-"""A hypergradient of the log loss tells of chaotic training if its norm is beyond `LEAST`, and
+"""A hypergradient of the log loss is a sign of chaotic training if its norm is beyond `LEAST`, and
 beyond this multiple of what it is at the start. Ordinary ones are about .5 for classes, and .3 to
 5 for quantities, whose loss can fall by orders; near the edge of chaos they grow to thousands, and
 their direction means nothing."""

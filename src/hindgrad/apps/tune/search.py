@@ -13,7 +13,7 @@ import optuna
 from jaxtyping import PRNGKeyArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from hindgrad.apps.problem import Hyper, Problem
+from hindgrad.apps.model import Hyper, Problem
 from hindgrad.apps.tune.trials import mean_valid_loss, trials
 
 Sampler = Literal["random", "TPE"]

@@ -7,14 +7,18 @@ from typing import Annotated, Literal
 import tyro
 
 from hindgrad.apps.settings import (
-    Flag,
+    Drop,
+    Label,
+    Out,
+    Overwrite,
+    Resume,
+    Rows,
     check_counts,
     check_one,
     check_positions,
     check_seed,
     check_shares,
     check_widths,
-    identity,
 )
 
 
@@ -35,16 +39,12 @@ class Tune:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
     """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
     cifar10, omniglot."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("tuned")
-    """Where the results go."""
-    label: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The label's column; found if it is called label, target, y or class."""
+    out: Out = Path("tuned")
+    label: Label = None
     task: Literal["auto", "classification", "regression"] = "auto"
     """Whether the label is a class or a quantity; auto: text and few integers are classes."""
-    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
-    """Columns to leave out."""
-    rows: int | None = None
-    """Take this many rows, at random."""
+    drop: Drop = ()
+    rows: Rows = None
     test: float = 0.2
     """The share of the rows kept for testing, which no tuning ever sees."""
     valid: float = 0.2
@@ -69,10 +69,8 @@ class Tune:
     """Hyperparameters to start from: the hyperparameters.json of an earlier run."""
     searches: bool = True
     """Compare with random search and TPE at an equal budget."""
-    resume: Flag = False
-    """Go on with an interrupted run in --out."""
-    overwrite: Flag = False
-    """Replace the results of an earlier run in --out."""
+    resume: Resume = False
+    overwrite: Overwrite = False
 
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
@@ -93,8 +91,3 @@ class Tune:
         check_positions(self.steps, self.batch)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)
-
-    def identity(self) -> dict:
-        """The arguments that decide the result, by the names of their options."""
-        start = None if self.start is None else str(self.start)
-        return identity(self, {"start": "from"}) | {"from": start}

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hindgrad import programs
-from hindgrad.apps.problem import Hyper, Metrics, Params, Problem
+from hindgrad.apps.model import Hyper, Metrics, Params, Problem
 from hindgrad.objective import init_key
 
 

@@ -6,17 +6,18 @@ import sys
 
 import pytest
 
-from hindgrad.tuning.progress import Bar
+from hindgrad.progress import Bar
 
 PROGRAM = """
 import sys
-from hindgrad.tuning.progress import Bar
+from hindgrad.progress import Bar
 
 with Bar(3, "tuning", shown=True) as bar:
     for i in range(3):
-        bar.line.console.print("a line of its own")
+        bar.note("a line of its own")
         bar.show(i + 1, "value")
-        bar.line.refresh()
+        with bar.paused():
+            pass
 open(sys.argv[1], "w").write("the answer")
 """
 
@@ -56,3 +57,18 @@ def test_without_standard_error(monkeypatch):
     with Bar(3, "tuning", shown=True) as bar:
         bar.show(3, "value 1")
     assert sys.stderr is None  # and nothing was raised
+
+
+def test_only_in_a_terminal_unless_asked_for(capsys, monkeypatch):
+    """Of itself it is shown in a terminal, and nothing of it stays."""
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        with Bar(3) as bar:
+            bar.stage("seed 0")
+            bar.done(2)
+            with bar.paused():
+                pass
+        assert bar.shown is terminal
+        shown = capsys.readouterr()
+        assert ("seed 0" in shown.err) is terminal
+        assert not shown.out

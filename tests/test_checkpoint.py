@@ -1,7 +1,7 @@
 """Checkpoints: what is kept, whose it is, and what becomes of a damaged one."""
 
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,8 +11,9 @@ import optax
 import pytest
 
 import hindgrad as hg
-from hindgrad.tuning import snapshots
-from hindgrad.tuning.call import Call, contents, described, measures, moves
+from hindgrad import checkpoint
+from hindgrad.checkpoint import Call, Checkpoint, contents, described
+from hindgrad.tuning.probes import measures, moves
 
 STEPS = 4
 HYPER = {"a": jnp.zeros(3), "b": 1.0, "n": 3}
@@ -39,7 +40,7 @@ def kept(tmp_path_factory):
     """A directory with the states of the last two steps, and the result."""
     directory = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "SECONDS_BETWEEN_SAVES", 0.0)
+        patch.setattr(checkpoint, "SECONDS_BETWEEN_SAVES", 0.0)
         result = tuned(directory)
     return directory, result
 
@@ -217,18 +218,24 @@ def _data(leaf):
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
+class Kept(NamedTuple):
+    tree: Any
+    points: list
+    text: str
+
+
 def test_numbers_keep_their_types(tmp_path):
     """Python's among the arrays, and what is no number at all."""
     tree = {"n": 3, "x": 0.1, "yes": True, "f": jnp.tanh, "k": jax.random.key(1), "e": jnp.ones(0)}
-    call = lambda: Call({}, {})
-    with snapshots.Snapshots(tmp_path, call) as store:
-        store.save(1, tree, {"text": "here"}, now=True)
-    like = tree | {"n": 0, "x": 0.0, "yes": False, "k": jax.random.key(0)}
-    with snapshots.Snapshots(tmp_path, call) as store:
-        found = store.restore(lambda notes: like)
-    assert found is not None
-    assert found[1] == {"text": "here"}
-    restored = found[0]
+    with Checkpoint(tmp_path, lambda: Call({})) as store:
+        store.save(1, Kept(tree, [jnp.ones(2)] * 3, "here"), ("text",), now=True)
+    empty = tree | {"n": 0, "x": 0.0, "yes": False, "k": jax.random.key(0)}
+    begin = Kept(empty, [], "")
+    like = lambda notes: begin._replace(points=[jnp.zeros(2)] * notes["points"])
+    with Checkpoint(tmp_path, lambda: Call({})) as store:
+        restored, points, text = store.restore(begin, like, ("text",))
+    assert text == "here"
+    assert len(points) == 3
     assert (restored["n"], restored["x"], restored["yes"], restored["f"]) == (
         3,
         0.1,

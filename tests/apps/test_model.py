@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad.apps.problem import CLIP, Form, Network, draw_problem, predict
+from hindgrad.apps.model import CLIP, Form, Network, draw_problem, predict
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune.hyperfile import every_step, from_units, to_units
 

@@ -11,8 +11,9 @@ from jax.scipy.stats import norm
 
 import hindgrad as hg
 from hindgrad.adjoints import antithetic
+from means import assert_mean
 
-KEYS = jax.random.split(jax.random.key(3), 40)
+KEYS = jax.random.split(jax.random.key(3), 1000)
 
 
 def of_hyper(score):
@@ -34,13 +35,6 @@ def many(objective, hyper, make):
     """Independent estimates, along the leading axis; `make(key)` gives the adjoint."""
     estimate = jax.grad(lambda h, key: objective(h, adjoint=make(key)))
     return jax.jit(jax.vmap(lambda key: estimate(hyper, key)))(KEYS)
-
-
-def assert_mean(estimates, wanted):
-    """Their mean is what is wanted, within five standard errors."""
-    for found, right in zip(jax.tree.leaves(estimates), jax.tree.leaves(wanted), strict=True):
-        error = np.std(found, axis=0) / np.sqrt(len(found))
-        np.testing.assert_array_less(np.abs(np.mean(found, axis=0) - right), 5 * error)
 
 
 SLOPE = jnp.array([1.0, -2.0, 0.5])
@@ -121,7 +115,7 @@ def test_a_training_run(x64):
     """The start, the run and the score; near enough, the smoothed gradient is the exact one."""
     exact = jax.grad(objective())(HYPER)
     found = many(objective(), HYPER, lambda key: hg.Evolution(30, spread=1e-3, key=key))
-    assert_mean(found, exact)
+    assert_mean(found, exact, within=0.25)
 
 
 def test_the_optimizer_need_not_be_differentiable():

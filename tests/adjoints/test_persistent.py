@@ -8,8 +8,9 @@ import pytest
 
 import hindgrad as hg
 import hindgrad.tuning.tune as tuning
+from means import assert_mean
 
-KEYS = jax.random.split(jax.random.key(4), 40)
+KEYS = jax.random.split(jax.random.key(4), 1200)
 STEPS = 7
 COUPLING = jnp.array([[0.0, -1.5], [-1.5, 0.0]])
 HYPER = {"pull": 0.3, "scale": 1.0}
@@ -39,12 +40,6 @@ def influence(run=None, score=None):
 
 def adjoint(pairs=50, window=3, **options):
     return hg.PersistentEvolution(pairs, window=window, spread=0.2, **options)
-
-
-def assert_mean(found, wanted):
-    """The mean is what is wanted, within five standard errors."""
-    error = np.std(found) / np.sqrt(len(found))
-    assert abs(np.mean(found) - wanted) < 5 * error
 
 
 def cut_off(hyper, window):
@@ -83,10 +78,10 @@ def test_unbiased_one_window_at_a_time(x64):
 
     passing, _ = jax.jit(step)(begin, None)  # a whole pass, for the values
     assert int(passing.done) == 3
-    _, (values, found) = jax.jit(lambda p: jax.lax.scan(step, p, length=3 * 40))(passing)
+    _, (values, found) = jax.jit(lambda p: jax.lax.scan(step, p, length=3 * 900))(passing)
     exact = jax.grad(objective)(HYPER)
     for name in HYPER:
-        assert_mean(found[name].reshape(40, 3).mean(axis=1), exact[name])
+        assert_mean(found[name].reshape(900, 3).mean(axis=1), exact[name])
     assert_mean(values[2::3], objective(HYPER) + 0.2**2)  # the scale's square is smoothed too
 
 

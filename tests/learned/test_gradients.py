@@ -13,6 +13,7 @@ import pytest
 import hindgrad as hg
 from hindgrad.learned import CoordinateLSTM, Quadratics
 from hindgrad.learned.gradients import Backpropagated, Episode, Smoothed
+from means import assert_mean
 from tests.learned.rate import Rate
 
 STEP_WEIGHTS = jnp.array([0.0, 1.0, 0.5, 2.0, 1.0, 3.0])
@@ -125,13 +126,7 @@ def estimates(make, count):
             found.append((value, gradient["log_rate"]))
         return found
 
-    return jax.jit(jax.vmap(several))(jax.random.split(jax.random.key(6), 60))
-
-
-def assert_mean(found, right):
-    """Their mean is right within five standard errors, which are small."""
-    error = np.std(found) / np.sqrt(len(found))
-    assert abs(np.mean(found) - right) < 5 * error < 0.2 * abs(right)
+    return jax.jit(jax.vmap(several))(jax.random.split(jax.random.key(6), 100))
 
 
 def test_evolution_on_average_is_the_gradient_of_the_smoothed_loss(x64):

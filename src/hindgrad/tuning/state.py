@@ -46,7 +46,7 @@ class State(NamedTuple):
     refuge: Point
     """A point from the best stretch so far, to turn back to from a long decline."""
     carry: PyTree
-    """What the last hypergradient carries over to the next (see `Adjoint.first_guess`)."""
+    """What the next hypergradient goes on from (see `Adjoint.hypergradient`)."""
     refuge_values: list[float]
     """The values of that stretch; empty as long as there is none."""
     best_value: float

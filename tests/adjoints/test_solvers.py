@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hindgrad.adjoints import solvers
 from hindgrad.adjoints.solvers import ConjugateGradient, FixedPoint, Neumann, NormalEquations
 
 SIZE = 10
@@ -27,7 +28,7 @@ def solve(solver, matrix, vector, guess=None):
     operator = lambda tree: split(matrix @ join(tree))
     guess = jnp.zeros_like(vector) if guess is None else guess
     x = solver.solve(operator, split(vector), split(guess))
-    return join(x), linear.residual(operator, x, split(vector))
+    return join(x), solvers.residual(operator, x, split(vector))
 
 
 def definite(key, size=SIZE):

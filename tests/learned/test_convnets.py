@@ -9,7 +9,7 @@ import pytest
 
 from hindgrad.apps.images import images
 from hindgrad.learned import optax_curves, problems
-from hindgrad.learned.convnets import ConvNets, convolve, normalize, pool
+from hindgrad.learned.convnets import ConvNets, Images, convolve, normalize, pool
 
 
 @pytest.fixture(scope="module")

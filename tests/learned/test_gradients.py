@@ -64,7 +64,7 @@ def test_windows_are_those_by_hand(x64, key, unroll):
     first = eqx.filter_jit(estimate.begin)(weights, keys[0])
     carried, positions, call = first, None, eqx.filter_jit(estimate)
     for begin in range(0, STEPS, unroll):
-        value, gradient, carried = call(weights, carried, keys[1])
+        value, gradient, carried, _ = call(weights, carried, keys[1])
         ts = range(begin, begin + unroll)
         right, right_gradient, positions = gradient_by_hand(weights, keys[0], positions, ts)
         assert value == pytest.approx(float(right), rel=1e-12)
@@ -80,7 +80,7 @@ def test_problems_that_diverged_are_not_gone_on_with(key):
     weights = {"log_rate": jnp.array(40.0)}
     episode = Episode(Rate(), Quadratics(2), jnp.ones(6), lambda x: x, BATCH)
     estimate = Backpropagated(episode, 3, hg.Stored())
-    value, _, (position, _) = estimate(weights, estimate.begin(weights, key), jax.random.key(9))
+    value, _, (position, _), _ = estimate(weights, estimate.begin(weights, key), jax.random.key(9))
     assert not np.isfinite(value)
     assert position.t == 0
     assert np.all(np.isfinite(position.params))

@@ -9,7 +9,7 @@ ifneq ($(wildcard $(DATA)),)
 export HINDGRAD_DATA ?= $(DATA)
 endif
 
-.PHONY: demo test test-slow test-optimised test-lowest fuzz lint docs benchmark lock clean
+.PHONY: demo test test-slow test-optimised test-library test-lowest fuzz lint docs benchmark lock clean
 
 demo: $(READY)
 	$(BIN)/hindgrad tune digits --out demo --overwrite
@@ -24,11 +24,17 @@ test-optimised: $(READY)
 		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
 		tests/test_numerics.py tests/test_docs.py
 
-# With the oldest versions that pyproject.toml allows.
+# The library alone, without the commands and the experiments.
+LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning \
+	$(filter-out tests/test_docs.py tests/test_command.py,$(wildcard tests/test_*.py))
+test-library: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIBRARY)
+
+# The same with the oldest versions that pyproject.toml allows.
 test-lowest: $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e ".[cli]" --group dev
-	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile tests/adjoints tests/optimizers tests/tuning
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile $(LIBRARY)
 
 CASES ?= 20000
 fuzz: $(READY)

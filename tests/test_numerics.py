@@ -294,6 +294,20 @@ def test_gradients_are_the_same_in_another_program(x64, key, loss, shape):
         np.testing.assert_allclose(first, jax.grad(loss)(w), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_quotients_of_the_largest_and_smallest_numbers(dtype):
+    """Also where the inverse of the divisor is no normal number."""
+    info = jnp.finfo(dtype)
+    y = jnp.asarray([info.max, info.max / 2, info.tiny, 4 * info.tiny, 3.0, jnp.inf, 0.0], dtype)
+    x = jnp.asarray([info.max, info.max / 3, 0.0, info.tiny, 7.0, 1.0, 1.0], dtype)
+    divide = lambda x, y: x / y
+    near = {"rtol": 2 * float(info.eps)}
+    np.testing.assert_allclose(jax.jit(kept_apart(divide))(x, y), jax.jit(divide)(x, y), **near)
+    total = lambda f: lambda x, y: jnp.sum(f(x, y).astype(jnp.float32)[:5])
+    found, wanted = (jax.grad(total(f))(x[:5], y[:5]) for f in (kept_apart(divide), divide))
+    np.testing.assert_allclose(found, wanted, **near)
+
+
 def test_whole_numbers_are_left_alone():
     f = lambda n: jnp.sum(n * n + n)
     assert "jit" not in fed_by(kept_apart(f), jnp.arange(5))

@@ -49,12 +49,23 @@ def raise_if(
     return jax.tree.map(select, results)
 
 
-def restored(error: Exception) -> RunError | None:
-    """The error of ours that JAX's error tells about, if it does."""
-    latest = _Latest.error
+def ours(error: Exception) -> Exception | None:
+    """What is raised in place of JAX's error: the error of ours that it is about, or one that
+    says what to use instead. None for any other."""
+    if isinstance(error, TypeError):
+        return _no_forward_mode() if "(jvp) to a custom_vjp" in str(error) else None
+    latest = _Latest.error  # JAX 0.10 raises a JaxRuntimeError or a ValueError
     if latest is None or str(latest) not in str(error):
         return None
     return RunError(str(latest))  # without the stack within JAX
+
+
+def _no_forward_mode():
+    return ValueError(
+        "A function in the run has a rule for the reverse mode only (jax.custom_vjp), and is to be "
+        "differentiated forwards, as by Forward(). Use Stored() or Checkpointed(), or give it its "
+        "rule by jax.custom_jvp."
+    )
 
 
 def _is_not_ours(record: Any) -> bool:

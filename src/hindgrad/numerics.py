@@ -49,9 +49,9 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     alone rounds off, and it does so in one program and not in another. Here every operand of a
     real floating-point sum is first passed through a selection that no compiler can see through,
     and so are roots and powers that enter a product. Quotients are products with the inverse,
-    which a compiler may make of them, or not, with what else it knows of the divisor. (Beyond
-    8e37 the inverse of a float32 is 0.) Sums over axes are taken in order: a compiler may add
-    several partial sums side by side, and how many depends on what is fused into the sum.
+    which a compiler may make of them, or not, with what else it knows of the divisor. Sums over
+    axes are taken in order: a compiler may add several partial sums side by side, and how many
+    depends on what is fused into the sum.
     Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
@@ -147,9 +147,20 @@ def _apart_jvp(primals, tangents):
     return apart(*primals), tangents[0]
 
 
-def _quotient(x, y):
+@jax.custom_jvp
+def _quotient(x: Any, y: Any) -> Any:
     wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return (wide(x) * apart(1 / apart(wide(y)))).astype(x.dtype)
+    whole, divisor = wide(x), apart(wide(y))
+    size, tiny = jnp.abs(divisor), jnp.finfo(divisor.dtype).tiny
+    has_inverse = (size >= tiny) & (size <= 1 / tiny)  # neither overflows nor underflows
+    product = whole * apart(1 / divisor)
+    return jnp.where(has_inverse, product, whole / divisor).astype(x.dtype)
+
+
+@_quotient.defjvp
+def _quotient_jvp(primals, tangents):
+    result = _quotient(*primals)
+    return result, (tangents[0] - result * tangents[1]) / primals[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

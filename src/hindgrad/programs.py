@@ -55,8 +55,8 @@ class _Programs:
         arrays = [x if _is_array(x) else None for x in leaves]
         try:
             return program(arrays)
-        except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX 0.10 raises either
-            ours = errors.restored(error)
+        except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+            ours = errors.ours(error)
             if ours is None:
                 raise
             raise ours from None

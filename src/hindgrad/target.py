@@ -52,8 +52,9 @@ class OfFunction(Target):
         return False
 
     def hypergradient(self, hyper, key, carry):
+        del carry
         value = lambda hyper: self.value(hyper, key)
-        return Hypergradient(*eqx.filter_value_and_grad(value)(hyper), carry)
+        return Hypergradient(*eqx.filter_value_and_grad(value)(hyper))
 
     def first_carry(self, hyper, key):
         del hyper, key

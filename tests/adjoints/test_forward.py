@@ -225,3 +225,15 @@ def test_limit_names_the_counts():
 def test_misuse(options):
     with pytest.raises(ValueError, match="at least 1 is needed"):
         hg.Forward(**options)
+
+
+def test_a_rule_for_the_reverse_mode_only_is_refused():
+    """JAX has no forward mode through it, where only hyperparameters enter it."""
+    bounded = jax.custom_vjp(lambda x: x)
+    bounded.defvjp(lambda x: (x, None), lambda _, d: (jnp.clip(d, -1, 1),))
+    loss = lambda params, hyper, batch: jnp.sum((params - bounded(hyper["target"])) ** 2)
+    training = hg.Training(loss, optimizer=hg.Momentum(0.1), batches=lambda t: None, steps=3)
+    score = lambda params, hyper, key: jnp.sum(params**2)
+    objective = hg.Objective(training, init=jnp.ones(2), score=score)
+    with pytest.raises(ValueError, match=r"reverse mode only .* Use Stored"):
+        jax.grad(lambda h: objective(h, adjoint=hg.Forward()))({"target": jnp.ones(2)})

@@ -59,8 +59,8 @@ REFUSALS = [
     ),
     Refusal(  # JAX has no forward mode for it, where only hyperparameters enter it
         lambda case, check: isinstance(check.adjoint, hg.Forward) and case.has_only_reverse_rules,
-        (ValueError, TypeError),  # the latter is JAX's own, where it comes while compiling
-        r"Forward differentiates the run forwards|can't apply forward-mode autodiff",
+        (ValueError, TypeError),  # the latter is JAX's own, within the user's jit
+        r"a rule for the reverse mode only|can't apply forward-mode autodiff",
     ),
     Refusal(  # the window does not reach back to the start
         lambda case, check: check.window is not None and case.start_is_differentiated,

@@ -1,6 +1,5 @@
 """Tangents along every element of a pytree, side by side."""
 
-import contextlib
 from collections.abc import Callable
 
 import equinox as eqx
@@ -33,28 +32,13 @@ def push(function: Callable[[PyTree], PyTree], at: PyTree, along: PyTree) -> tup
         return eqx.partition(function(at), eqx.is_inexact_array)
 
     def one(direction):
-        with _forward_mode():
-            value, derivative, rest = jax.jvp(floats, (at,), (direction,), has_aux=True)
+        value, derivative, rest = jax.jvp(floats, (at,), (direction,), has_aux=True)
         return eqx.combine(value, rest), derivative
 
     if count == 1:  # a batch of one would be slower
         value, derivative = one(jax.tree.map(lambda x: x[0], along))
         return value, jax.tree.map(lambda x: x[None], derivative)
     return jax.vmap(one, out_axes=(None, 0))(along)
-
-
-@contextlib.contextmanager
-def _forward_mode():
-    try:
-        yield
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-        raise ValueError(
-            "Forward differentiates the run forwards, and a function in it has a rule for the "
-            "reverse mode only (jax.custom_vjp). Use Stored() or Checkpointed(), or give the "
-            "function its rule by jax.custom_jvp."
-        ) from error
 
 
 def jacobian(

@@ -68,8 +68,9 @@ class Reversible(Adjoint):
         return describe(status)
 
     def hypergradient(self, run, hyper, carry=None):
+        del carry
         value, gradient, status = reported(self, run, hyper)
-        return Hypergradient(value, gradient, carry, status)
+        return Hypergradient(value, gradient, status=status)
 
     def run(self, dynamics, state):
         plan = plan_for(self, dynamics, state)

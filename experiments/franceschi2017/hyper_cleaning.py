@@ -142,15 +142,14 @@ class Cleaning(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     """The radii, in the order of the models."""
     watch: Any = eqx.field(static=True)
-    """Called with each sum, the weights and the losses."""
+    """Called with the losses of each run."""
 
     def __call__(self, hyper: Mapping[str, Float[Array, " rows"]]) -> Float[Array, ""]:
         weights = jnp.stack([hyper[name] for name in self.names])
         run = self.training(self.params, weights, adjoint=hg.Stored())
         means = losses(run.params, self.valid).mean(axis=1)
-        total = means.sum()
-        jax.debug.callback(self.watch, total, weights, means)
-        return total
+        jax.debug.callback(self.watch, means)
+        return means.sum()
 
 
 class Watch:
@@ -160,19 +159,24 @@ class Watch:
         self.folder, self.flipped, self.line = folder, flipped, line
         self.path = folder / "seen.jsonl"
         self.count = 0
+        self.latest: list[float] = []
 
-    def __call__(self, total, weights, means) -> None:
-        f1 = [f1_score(self.flipped, w < CORRUPTED) for w in np.asarray(weights)]
-        row = {"total": float(total), "valid": np.asarray(means).tolist(), "f1": f1}
+    def __call__(self, means) -> None:
+        self.latest = np.asarray(means).tolist()
+
+    def step(self, record: Record, hyper: Mapping[str, Float[Array, " rows"]]) -> None:
+        """Writes down an outer step."""
+        jax.effects_barrier()
+        f1 = [f1_score(self.flipped, np.asarray(w) < CORRUPTED) for w in hyper.values()]
         with self.path.open("a") as file:
-            file.write("\n" + json.dumps(row))
+            file.write("\n" + json.dumps({"step": record.step, "valid": self.latest, "f1": f1}))
         self.count += 1
         self.line.done(1)
 
     def of(self, history: Sequence[Record]) -> dict[str, list]:
-        """What was seen at each accepted step, found by the objective's value."""
-        rows = {row["total"]: row for row in self._rows()}
-        seen = [rows[record.value] for record in history if record.status == "accepted"]
+        """What was seen at each accepted step."""
+        rows = {row["step"]: row for row in self._rows()}
+        seen = [rows[record.step] for record in history if record.status == "accepted"]
         return {name: [row[name] for row in seen] for name in ("valid", "f1")}
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -200,8 +204,8 @@ def tune(settings: Settings, drawn: Draw, watch: Watch) -> dict[str, Any]:
         steps=settings.steps_outer,
         project=hg.constraints.Box(dict.fromkeys(radii, (0, 1))) & hg.constraints.L1Ball(radii),
         checkpoint=watch.folder / "tuning",
+        on_step=watch.step,
     )
-    jax.effects_barrier()
     return {
         "weights": {name: np.asarray(result.hyper[name]).tolist() for name in radii},
         "seen": watch.of(result.history),

@@ -12,7 +12,7 @@ taken on: at each outer step other ones of the training drawings are held back.
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -201,8 +201,6 @@ class Sharing(eqx.Module):
 
     train: Tasks
     settings: Settings = eqx.field(static=True)
-    watch: Any = eqx.field(static=True)
-    """Called after each training."""
 
     def __call__(self, transforms: Matrices, key: PRNGKeyArray) -> Float[Array, ""]:
         def divided(key):
@@ -219,36 +217,24 @@ class Sharing(eqx.Module):
             init=lambda _, key: initial(self.settings, pixels, key),
             score=lambda z, transforms, key: losses(weights(transforms, z), divided(key)[1]).mean(),
         )
-        value = objective(transforms, key, adjoint=hg.Reversible())
-        jax.debug.callback(self.watch, value)
-        return value
+        return objective(transforms, key, adjoint=hg.Reversible())
 
 
-class Watch:
-    """Tells the line of each training."""
-
-    def __init__(self, line: Line):
-        self.line, self.count = line, 0
-
-    def __call__(self, value: Any) -> None:
-        del value
-        self.count += 1
-        self.line.done(1)
-
-
-def learn(settings: Settings, drawn: Draw, seed: int, folder: Any, watch: Watch) -> dict[str, Any]:
+def learn(
+    settings: Settings, drawn: Draw, seed: int, folder: Any, step: Callable[..., None]
+) -> dict[str, Any]:
     """Tunes the matrices by gradient descent."""
     begun = time.monotonic()
     result = runner.tune(
-        Sharing(drawn.train, settings, watch),
+        Sharing(drawn.train, settings),
         matrices(settings.tasks, [settings.correlation] * settings.layers),
         optax.sgd(settings.rate_outer),
         steps=settings.steps_outer,
         key=seed,
         average=settings.average,
         checkpoint=folder,
+        on_step=step,
     )
-    jax.effects_barrier()
     return {
         "transforms": [np.asarray(t, float).tolist() for t in result.hyper],
         "valid": [float(record.value) for record in result.history],
@@ -273,9 +259,16 @@ def judge(settings: Settings, drawn: Draw, transforms: Matrices, seed: int) -> d
     return found | {"minutes": (time.monotonic() - begun) / 60}
 
 
-def one_seed(settings: Settings, seed: int, kept: Pieces, watch: Watch) -> dict[str, Any]:
+def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[str, Any]:
     """One division of the drawings: tuned, and all ways trained and tested."""
-    drawn, line, before = draw(settings, seed), watch.line, watch.count
+    drawn, seen = draw(settings, seed), 0
+
+    def step(record, hyper):
+        nonlocal seen
+        del record, hyper
+        seen += 1
+        line.done(1)
+
     separate = [0.0] * settings.layers
     ways = {
         report.SEPARATE: matrices(settings.tasks, separate),
@@ -284,8 +277,7 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, watch: Watch) -> dict[
     }
     line.stage(f"seed {seed}: tuning {settings.layers} matrices")
     folder = kept.folder(f"seed-{seed}") / "tuning"
-    learned = kept(f"seed-{seed}/learned", lambda: learn(settings, drawn, seed, folder, watch))
-    seen = watch.count - before
+    learned = kept(f"seed-{seed}/learned", lambda: learn(settings, drawn, seed, folder, step))
     line.done(settings.steps_outer + HELD_OUT - seen)  # done before an interruption
     ways[report.LEARNED] = [jnp.asarray(t, jnp.float32) for t in learned["transforms"]]
     found = {}
@@ -301,8 +293,7 @@ def run(settings: Settings, kept: Pieces, line: Line) -> Results:
     """All seeds."""
     data = datasets.load(settings.data)
     characters = [len(drawings(data, alphabet)) for alphabet in settings.alphabets]
-    watch = Watch(line)  # one for all seeds: the compiled programs know it
-    runs = [one_seed(settings, seed, kept, watch) for seed in settings.each_seed()]
+    runs = [one_seed(settings, seed, kept, line) for seed in settings.each_seed()]
     sizes = (data.x.shape[1], *settings.hidden, settings.outputs)
     count = sum((n + 1) * m for n, m in itertools.pairwise(sizes))
     return {"characters": characters, "weights": count, "runs": runs}

@@ -131,7 +131,7 @@ def test_the_objective_is_that_of_plain_differentiation(drawn):
         return experiment.losses(experiment.weights(transforms, run.params), valid).mean()
 
     begin = experiment.matrices(TASKS, [0.3, 0.6])
-    objective = experiment.Sharing(drawn.train, SMALL, lambda _: None)
+    objective = experiment.Sharing(drawn.train, SMALL)
     found = jax.value_and_grad(objective)(begin, jax.random.key(2))
     expected = jax.value_and_grad(stored)(begin)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)

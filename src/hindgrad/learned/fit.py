@@ -129,9 +129,9 @@ def fit(
             with Bar(iterations, "learning", shown=progress) as bar:
                 while state.iteration < iterations:
                     seen, state = len(state.history), loop.go_on(state)
-                    save(store, state, now=False)
                     if on_step is not None and len(state.history) > seen:
                         on_step(state.history[-1], state.weights)
+                    save(store, state, now=False)
                     latest, best = state.history[-1].value, state.best_value
                     bar.show(state.iteration, f"held-out {latest:.4g}, best {best:.4g}")
         finally:  # an interruption loses nothing

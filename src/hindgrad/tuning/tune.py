@@ -134,9 +134,9 @@ def tune(
                     if is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
                         break
                     hyper, state = state.hyper, loop.advance(state, step)
-                    save(store, state, now=False)
-                    if on_step is not None:
+                    if on_step is not None:  # first: a kill may repeat a call, not lose it
                         on_step(state.history[-1], loop.whole(hyper))
+                    save(store, state, now=False)
                     show_record(bar, state.history[-1], state.best_value)
         finally:  # an interruption loses nothing
             if state.history:

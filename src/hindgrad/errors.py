@@ -17,7 +17,7 @@ class RunError(RuntimeError):
 
 
 class _Latest:
-    """The latest error raised by a callback, which JAX hands on as text within its own."""
+    """The latest error raised by a callback, which JAX passes on as text within its own."""
 
     error: RunError | None = None
 

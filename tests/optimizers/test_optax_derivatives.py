@@ -7,7 +7,7 @@ import pytest
 
 import hindgrad as hg
 import optax_cases as cases
-from hindgrad.optimizers.from_optax.derivatives import UNDEFINED, told
+from hindgrad.optimizers.from_optax.derivatives import UNDEFINED, explanation
 from hindgrad.optimizers.from_optax.links import links
 
 QUICK = """
@@ -101,10 +101,10 @@ def test_the_message_knows_settings():
     chain = optax.chain(
         optax.scale_by_adam(eps_root=1e-8), optax.masked(optax.scale_by_novograd(), True)
     )
-    message = told(links(chain))
+    message = explanation(links(chain))
     assert "scale_by_novograd is NaN at an array" in message
     assert "scale_by_adam" not in message
-    assert "adam_eps_root=1e-12" in told(links(optax.contrib.muon(0.1)))
-    assert "schedule_free(optax.adamw" in told(links(optax.contrib.schedule_free_adamw(0.1)))
+    assert "adam_eps_root=1e-12" in explanation(links(optax.contrib.muon(0.1)))
+    assert "schedule_free(optax.adamw" in explanation(links(optax.contrib.schedule_free_adamw(0.1)))
     steps = optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation()
-    assert "pass eps_root=1e-12, or use hg.Adam" in told(links(steps))
+    assert "pass eps_root=1e-12, or use hg.Adam" in explanation(links(steps))

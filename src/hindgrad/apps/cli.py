@@ -48,7 +48,7 @@ class CommandLine:
         Without arguments it is the process's own command, which then ends."""
         if arguments is not None:
             return self._main(list(arguments))
-        for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are told anyway
+        for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are reported anyway
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if isinstance(sys.stdout, io.TextIOWrapper):  # results are printed in any encoding
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -53,12 +53,12 @@ class Diagnosis(NamedTuple):
     def against(self) -> list[str]:
         """Which witnesses speak against the hypergradient: "growth", "metasmoothness",
         "foresight"."""
-        told = {
+        witnesses = {
             "growth": self.growth is None or not self.growth.magnifies,
             "metasmoothness": self.metasmoothness is None or self.metasmoothness >= ROUGH,
             "foresight": self.foresight.error <= MISLEADING,
         }
-        return [name for name, fine in told.items() if not fine]
+        return [name for name, fine in witnesses.items() if not fine]
 
     @property
     def ok(self) -> bool:
@@ -142,8 +142,8 @@ def diagnose(
             fails = lambda place: not examine_at(place, direction).ok
             edge = find_edge(fails, float(reach), finest=float(step))
             edge = None if edge is None else edge + float(step) / 2
-            told = _edge_words(edge, tuned, direction, reach)
-            result = result._replace(edge=edge, message=f"{result.message}\n{told}")
+            words = _edge_words(edge, tuned, direction, reach)
+            result = result._replace(edge=edge, message=f"{result.message}\n{words}")
     say(result.message)
     return result
 
@@ -186,11 +186,11 @@ def examine(
 
 def in_one_line(found: Diagnosis) -> str:
     """The verdict, and what each witness says."""
-    told = [f"a step foretold {found.foresight.foretold:+.3g} does {found.foresight.happened:+.3g}"]
+    said = [f"a step foretold {found.foresight.foretold:+.3g} does {found.foresight.happened:+.3g}"]
     if found.growth is not None:
-        told.insert(0, f"metasmoothness {found.metasmoothness:.2f}")
-        told.insert(0, f"growth {_factor(found.growth.total)}")
-    return f"{verdict(found)[:-1]} ({', '.join(told)})."
+        said.insert(0, f"metasmoothness {found.metasmoothness:.2f}")
+        said.insert(0, f"growth {_factor(found.growth.total)}")
+    return f"{verdict(found)[:-1]} ({', '.join(said)})."
 
 
 def _worded(found: Diagnosis) -> Diagnosis:

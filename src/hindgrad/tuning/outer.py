@@ -36,16 +36,16 @@ def outer_update(
     value: Float[Array, ""] | None,
 ) -> tuple[PyTree, PyTree]:
     """What an optimizer makes of a gradient: the updates, and its memory, of the dtypes they had.
-    It is told the objective's value, as `optax.polyak_sgd` and `optax.contrib.reduce_on_plateau`
+    It gets the objective's value, as `optax.polyak_sgd` and `optax.contrib.reduce_on_plateau`
     ask, where it is known.
 
     Gradients by complex numbers are conjugated, as optax expects: JAX's own point elsewhere.
     """
     grads, extra = jax.tree.map(jnp.conj, grads), {} if value is None else {"value": value}
-    told = optax.with_extra_args_support(optimizer)
+    extended = optax.with_extra_args_support(optimizer)
     try:
         with jax.numpy_dtype_promotion("standard"):  # optax cannot do without
-            updates, after = told.update(grads, memory, params, **extra)
+            updates, after = extended.update(grads, memory, params, **extra)
     except TypeError as error:
         if "value_fn" not in str(error):
             raise

@@ -104,7 +104,7 @@ def tune(
     - `patience`: stop when the median value of the last `patience` steps is no lower than that of
       as many steps before; None goes on to the end.
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
-      with the same result to the bit. Objectives and optimizers are told apart by the first numbers
+      with the same result to the bit. Objectives and optimizers are compared by the first numbers
       that they give; `choose`, `progress` and `diagnose` may be others.
     - `progress`: whether to show a progress line, on standard error.
     - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.

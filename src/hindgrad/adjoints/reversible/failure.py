@@ -51,12 +51,12 @@ class Messages(Sequence):
 
     @property
     def stride(self) -> int:
-        """Steps are told to this precision, so that an index is an int32."""
+        """Steps are given to this precision, so that an index is an int32."""
         return -(-(NOT_UNDONE + 1) * len(self.leaves) * self.steps // 2**31)
 
     @property
     def places(self) -> int:
-        """How many steps are told apart."""
+        """How many steps are distinguished."""
         return -(-self.steps // self.stride)
 
     def __len__(self):

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from hindgrad.optimizers.base import Optimizer
 from hindgrad.optimizers.from_optax import refusals
-from hindgrad.optimizers.from_optax.derivatives import told
+from hindgrad.optimizers.from_optax.derivatives import explanation
 from hindgrad.optimizers.from_optax.links import links
 
 
@@ -48,7 +48,7 @@ class FromOptax(Optimizer):
         return optax.apply_updates(params, updates), _as_before(after, memory)
 
     def fault(self, coefficients):
-        return told(links(self._made(coefficients)))
+        return explanation(links(self._made(coefficients)))
 
     def _made(self, coefficients):
         with refusals.untraceable():

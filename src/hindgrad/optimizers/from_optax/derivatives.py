@@ -80,7 +80,7 @@ _WITHIN = {
 _SILENT = ("chain", "with_extra_args_support", "identity", "masked", "partition", "scale")
 
 
-def told(parts: list[Link]) -> str:
+def explanation(parts: list[Link]) -> str:
     """What is said when the derivative of an update of these parts is not finite."""
     begin = "The derivative of the optax update is not finite, though the run is"
     names = [part.name for part in parts]

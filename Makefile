@@ -25,7 +25,7 @@ test-optimised: $(READY)
 		tests/test_numerics.py tests/test_docs.py
 
 # The library alone, without the commands and the experiments.
-LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning \
+LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \
 	$(filter-out tests/test_docs.py tests/test_command.py,$(wildcard tests/test_*.py))
 test-library: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIBRARY)

@@ -22,7 +22,8 @@ EXACTNESS = ("yes", "at", "no")
 
 def adjoints() -> str:
     """A row for every public adjoint, of what its `traits` say; the exact ones first."""
-    found = [x for x in vars(hg).values() if isinstance(x, type) and issubclass(x, hg.Adjoint)]
+    named = [getattr(hg, name) for name in hg.__all__]
+    found = [x for x in named if isinstance(x, type) and issubclass(x, hg.Adjoint)]
     with_traits = {x.__name__: x.traits for x in found if x.traits is not None}
     place = lambda name: (EXACTNESS.index(re.split(r"\W", with_traits[name].exact)[0]), name)
     rows = [["adjoint", *HEADINGS.values()], ["---"] * (1 + len(HEADINGS))]

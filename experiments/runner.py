@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +17,7 @@ from experiments.settings import Reproduce
 from hindgrad.apps.cli import CommandLine
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.work import Work
+from hindgrad.apps.work import finite as finite
 from hindgrad.progress import Bar as Line
 
 ROOT = Path(__file__).parent
@@ -106,11 +106,6 @@ class Experiment(Protocol):
 
 tune = partial(hg.tune, patience=None, progress=False, diagnose=False)
 """`hg.tune` as a paper tunes: all outer steps, without a look around before them."""
-
-
-def finite(x: Any) -> float | None:
-    """A number as JSON can hold it: None for NaN and infinity."""
-    return float(x) if np.isfinite(x) else None
 
 
 def find(name: str) -> Experiment:

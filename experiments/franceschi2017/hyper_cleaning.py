@@ -155,8 +155,11 @@ class Cleaning(eqx.Module):
 class Watch:
     """Writes down each outer step, so that a resumed tuning has those before it too."""
 
-    def __init__(self, folder: Path, flipped: Bool[np.ndarray, " rows"], line: Line):
+    def __init__(
+        self, settings: Settings, folder: Path, flipped: Bool[np.ndarray, " rows"], line: Line
+    ):
         self.folder, self.flipped, self.line = folder, flipped, line
+        self.names = [str(radius) for radius in settings.radii]
         self.path = folder / "seen.jsonl"
         self.count = 0
         self.latest: list[float] = []
@@ -167,7 +170,8 @@ class Watch:
     def step(self, record: Record, hyper: Mapping[str, Float[Array, " rows"]]) -> None:
         """Writes down an outer step."""
         jax.effects_barrier()
-        f1 = [f1_score(self.flipped, np.asarray(w) < CORRUPTED) for w in hyper.values()]
+        weights = [np.asarray(hyper[name]) for name in self.names]
+        f1 = [f1_score(self.flipped, w < CORRUPTED) for w in weights]
         with self.path.open("a") as file:
             file.write("\n" + json.dumps({"step": record.step, "valid": self.latest, "f1": f1}))
         self.count += 1
@@ -245,7 +249,7 @@ def one_seed(settings: Settings, seed: int, kept: Pieces, line: Line) -> dict[st
     """One draw: tuned, cleaned, and all models tested."""
     drawn, n = draw(settings, seed), settings.rows
     line.stage(f"seed {seed}: tuning {n:,} weights for each radius")
-    watch = Watch(kept.folder(f"seed-{seed}"), drawn.flipped, line)
+    watch = Watch(settings, kept.folder(f"seed-{seed}"), drawn.flipped, line)
     tuned = kept(f"seed-{seed}/tuned", lambda: tune(settings, drawn, watch))
     line.done(settings.steps_outer - watch.count)  # done before an interruption
     weights = {radius: np.array(w) for radius, w in tuned["weights"].items()}

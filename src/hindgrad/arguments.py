@@ -1,5 +1,7 @@
 """What users pass, checked and brought into one form."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -23,6 +25,16 @@ def as_whole(caller: str, name: str, value: Any, *, least: int = 1) -> int:
             f"{caller}({name}={value!r}): a whole number, at least {least}, is needed."
         )
     return int(value)
+
+
+def whole(caller: str, name: str) -> Callable[[Any], int]:
+    """`as_whole` as the converter of a field."""
+    return partial(as_whole, caller, name)
+
+
+def whole_or_none(caller: str, name: str) -> Callable[[Any], int | None]:
+    """The same, for a field that may be None."""
+    return lambda value: None if value is None else as_whole(caller, name, value)
 
 
 def as_key(caller: str, key: Any, *, name: str = "key") -> Any:

@@ -62,9 +62,10 @@ def ours(error: Exception) -> Exception | None:
 
 def _no_forward_mode():
     return ValueError(
-        "A function in the run has a rule for the reverse mode only (jax.custom_vjp), and is to be "
-        "differentiated forwards, as by Forward(). Use Stored() or Checkpointed(), or give it its "
-        "rule by jax.custom_jvp."
+        "Something is to be differentiated forwards that has a rule for the reverse mode only. If "
+        "it is the run (by jax.jvp or jax.jacfwd), give adjoint=Forward(), without block. If it is "
+        "a function in it (a jax.custom_vjp, through Forward()), use Stored() or Checkpointed(), "
+        "or give that its rule by jax.custom_jvp."
     )
 
 

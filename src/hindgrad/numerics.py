@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 def wide() -> Any:
@@ -157,10 +158,15 @@ def _quotient(x: Any, y: Any) -> Any:
     return jnp.where(has_inverse, product, whole / divisor).astype(x.dtype)
 
 
-@_quotient.defjvp
 def _quotient_jvp(primals, tangents):
-    result = _quotient(*primals)
-    return result, (tangents[0] - result * tangents[1]) / primals[1]
+    result, (dx, dy) = _quotient(*primals), tangents
+    moved = jnp.zeros_like(result) if isinstance(dx, SymbolicZero) else dx
+    if not isinstance(dy, SymbolicZero):  # an infinite quotient times zero would be NaN
+        moved = moved - result * dy
+    return result, moved / primals[1]
+
+
+_quotient.defjvp(_quotient_jvp, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

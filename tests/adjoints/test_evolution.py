@@ -1,6 +1,6 @@
 """`Evolution`: against smoothed objectives in closed form, and what it refuses."""
 
-from types import SimpleNamespace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +188,6 @@ def test_a_run_alone_is_refused():
     for adjoint in (
         hg.Evolution(spread=0.1),
         hg.PersistentEvolution(spread=0.1, window=2),
-        hg.Truncated(3, inner=hg.Evolution(spread=0.1)),
     ):
         with pytest.raises(ValueError, match=r"objective\(hyper, adjoint=\w*Evolution\(…\)\)"):
             objective().run(HYPER, KEYS[0], adjoint=adjoint)
@@ -226,11 +225,35 @@ def test_misuse(options, words):
         hg.Evolution(**options)
 
 
-@pytest.mark.parametrize("value", [2.5, True, None, "8"])
-def test_a_count_that_is_no_whole_number(value):
-    """Where arguments are not type-checked."""
-    with pytest.raises(ValueError, match=f"pairs={value!r}.: a whole number"):
-        antithetic.check_counts(SimpleNamespace(pairs=value), "pairs")
+@pytest.mark.parametrize("adjoint", [hg.Evolution, partial(hg.PersistentEvolution, window=2)])
+def test_whole_numbers_and_keys(adjoint):
+    """NumPy's too; what is none is refused at once."""
+    given = adjoint(spread=0.1, pairs=np.int64(3), key=np.int64(3))
+    assert (given.pairs, given.key) == (3, jax.random.key(3))
+    for wrong in (2.5, True, "8"):
+        with pytest.raises(ValueError, match="whole number"):
+            adjoint(spread=0.1, pairs=wrong)
+    with pytest.raises(ValueError, match="a seed goes from 0"):
+        adjoint(spread=0.1, key=-1)
+
+
+@pytest.mark.parametrize("adjoint", [hg.Evolution, partial(hg.PersistentEvolution, window=2)])
+def test_second_derivatives_by_the_contract_are_refused(adjoint):
+    found = lambda h: objective().hypergradient(h, adjoint=adjoint(spread=0.1)).gradient["rate"]
+    with pytest.raises(ValueError, match="first derivatives only"):
+        jax.grad(found)(jax.tree.map(jnp.asarray, HYPER))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("adjoint", [hg.Evolution, partial(hg.PersistentEvolution, window=2)])
+def test_hyperparameters_in_half_precision(adjoint, dtype):
+    """They stay what they are, and the estimate is about what it is in float32, of other draws."""
+    hyper = jax.tree.map(jnp.float32, HYPER)
+    run = lambda rate, by: objective()(hyper | {"rate": rate}, adjoint=by)
+    estimate = jax.grad(lambda rate: run(rate, adjoint(400, spread=0.01)))
+    found, right = estimate(hyper["rate"].astype(dtype)), estimate(hyper["rate"])
+    assert found.dtype == dtype
+    np.testing.assert_allclose(np.float32(found), right, rtol=0.3)
 
 
 def test_a_spread_that_does_not_fit():

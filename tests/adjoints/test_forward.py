@@ -223,7 +223,7 @@ def test_limit_names_the_counts():
 
 @pytest.mark.parametrize("options", [{"block": 0}, {"limit": 0}, {"block": -1}])
 def test_misuse(options):
-    with pytest.raises(ValueError, match="at least 1 is needed"):
+    with pytest.raises(ValueError, match="at least 1, is needed"):
         hg.Forward(**options)
 
 
@@ -235,5 +235,5 @@ def test_a_rule_for_the_reverse_mode_only_is_refused():
     training = hg.Training(loss, optimizer=hg.Momentum(0.1), batches=lambda t: None, steps=3)
     score = lambda params, hyper, key: jnp.sum(params**2)
     objective = hg.Objective(training, init=jnp.ones(2), score=score)
-    with pytest.raises(ValueError, match=r"reverse mode only .* Use Stored"):
+    with pytest.raises(ValueError, match=r"reverse mode only.* use Stored"):
         jax.grad(lambda h: objective(h, adjoint=hg.Forward()))({"target": jnp.ones(2)})

@@ -74,10 +74,12 @@ def test_a_failure_allowed_has_no_status():
 
 
 def test_implicit_carries_its_solution():
-    """With no steps of the solver, the answer is that of the solution carried."""
+    """A single, short step of the solver is enough from there, and not from zeros."""
     whole = objective().hypergradient(HYPER, adjoint=hg.Implicit())
-    solver = hg.solvers.ConjugateGradient(steps=1, tolerance=0.5)
-    again = objective().hypergradient(HYPER, adjoint=hg.Implicit(solver), carry=whole.carry)
+    short = hg.Implicit(hg.solvers.FixedPoint(steps=1, rate=0.1), solved=10.0)
+    again = objective().hypergradient(HYPER, adjoint=short, carry=whole.carry)
+    anew = objective().hypergradient(HYPER, adjoint=short)
+    assert abs(anew.gradient["penalty"]) < 0.5 * abs(whole.gradient["penalty"])
     np.testing.assert_allclose(again.gradient["penalty"], whole.gradient["penalty"], rtol=1e-4)
 
 
@@ -101,3 +103,31 @@ def test_a_function_has_no_adjoint():
             adjoint=hg.Stored(),
             progress=False,
         )
+
+
+def test_implicit_recovers_from_a_failure():
+    """Where it ended too early, the solution carried is NaN."""
+    failed = objective(2).hypergradient(HYPER, adjoint=hg.Implicit())
+    assert np.isnan(failed.carry).all()
+    again = objective().hypergradient(HYPER, adjoint=hg.Implicit(), carry=failed.carry)
+    anew = objective().hypergradient(HYPER, adjoint=hg.Implicit())
+    assert str(again.status) == ""
+    np.testing.assert_allclose(again.gradient["penalty"], anew.gradient["penalty"], rtol=1e-6)
+
+
+def test_the_carry_of_another_persistent_evolution_is_refused():
+    one, other = (hg.PersistentEvolution(window=w, spread=0.1) for w in (10, 20))
+    carry = objective().hypergradient(HYPER, adjoint=one).carry
+    with pytest.raises(ValueError, match="the carry of another one: of 6 windows"):
+        objective().hypergradient(HYPER, adjoint=other, carry=carry)
+
+
+def test_what_cannot_be_truncated():
+    with pytest.raises(TypeError, match="an adjoint of a run is needed"):
+        hg.Truncated(3, hg.Evolution(spread=0.1))
+
+
+def test_forward_mode_of_a_reverse_adjoint_names_forward():
+    run = lambda h: objective()(h, adjoint=hg.Stored())
+    with pytest.raises(ValueError, match=r"give adjoint=Forward\(\)"):
+        jax.jvp(run, (HYPER,), (HYPER,))

@@ -19,12 +19,32 @@ def test_batch_normalisation_comes_home(key, optimizer, divided):
 
     def loss(params, hyper, batch):
         rows, targets = batch.data
-        z = rows @ params + hyper["shift"]
+        z = rows @ params
         normal = divided(z - z.mean(0)[None], z.var(0)[None] + 1e-3)
-        return jnp.mean((normal - targets) ** 2)
+        return jnp.mean((normal * hyper["gain"] - targets) ** 2)
 
     batches = hg.minibatches((x, jnp.tanh(x[:, :10])), size=20, key=0)
     training = hg.Training(loss, optimizer=optimizer, batches=batches, steps=4)
     objective = hg.Objective(training, init=x[:32, :10], score=lambda p, h, key: jnp.mean(p**2))
-    by = lambda adjoint: jax.grad(lambda h: objective(h, adjoint=adjoint))({"shift": 0.3})
-    np.testing.assert_allclose(by(hg.Reversible())["shift"], by(hg.Stored())["shift"], atol=1e-5)
+    by = lambda adjoint: jax.grad(lambda h: objective(h, adjoint=adjoint))({"gain": 0.7})
+    np.testing.assert_allclose(by(hg.Reversible())["gain"], by(hg.Stored())["gain"], rtol=1e-3)
+
+
+def test_numbers_that_are_infinite_on_purpose():
+    """A masked softmax at a temperature: minus infinity, divided by what is constant."""
+    mask = jnp.array([True, True, False, True])
+
+    def loss(params, hyper, batch):
+        logits = jnp.where(mask, params * hyper["scale"], -jnp.inf) / 2.0
+        return -jax.nn.log_softmax(logits)[0]
+
+    optimizer = hg.Momentum(lambda h, t: h["rate"], 0.9)
+    training = hg.Training(loss, optimizer=optimizer, batches=lambda t: None, steps=5)
+    start = jnp.array([0.1, 0.2, 0.3, 0.4])
+    objective = hg.Objective(training, init=start, score=lambda p, h, key: jnp.sum(p**2))
+    by = lambda adjoint: jax.grad(lambda h: objective(h, adjoint=adjoint))(
+        {"scale": 1.0, "rate": 0.1}
+    )
+    found, right = by(hg.Reversible()), by(hg.Stored())
+    for name in right:
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-4)

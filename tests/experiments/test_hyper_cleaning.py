@@ -104,14 +104,15 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
     assert resumed == json.loads((finished / "results.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkeypatch):
     """The checkpoints are written every step here, and the tuning ends after half of them."""
-    settings = experiment.SMALL
+    settings = replace(experiment.SMALL, radii=experiment.SMALL.radii[::-1])
 
     def watch(name):
         (tmp_path / name).mkdir(exist_ok=True)
-        return experiment.Watch(tmp_path / name, drawn.flipped, Line(settings.steps_outer))
+        return experiment.Watch(
+            settings, tmp_path / name, drawn.flipped, Line(settings.steps_outer)
+        )
 
     whole = experiment.tune(settings, drawn, watch("whole"))
     monkeypatch.setattr("hindgrad.checkpoint.SECONDS_BETWEEN_SAVES", 0.0)

@@ -1,11 +1,13 @@
 """`on_step=` of tune, tune_online and learned.fit; scores of the whole run."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import hindgrad as hg
+from hindgrad.adjoints import antithetic
 
 CENTER = jnp.array([1.0, -2.0])
 HYPER = {"rate": 0.1}
@@ -40,7 +42,10 @@ def test_an_error_in_it_ends_the_tuning_and_loses_nothing(tmp_path):
 
     with pytest.raises(OSError, match="no space"):
         tuned(on_step=fail, checkpoint=tmp_path / "run")
-    assert tuned(checkpoint=tmp_path / "run").history == tuned().history
+    seen = []
+    rest = tuned(checkpoint=tmp_path / "run", on_step=lambda record, _: seen.append(record.step))
+    assert seen == [3]
+    assert rest.history == tuned().history
 
 
 def test_tune_online_gives_each_change():
@@ -88,7 +93,8 @@ def test_a_score_of_the_whole_run():
         found = objective(score).hypergradient(HYPER, adjoint=adjoint)
         np.testing.assert_allclose(found.gradient["rate"], slope, rtol=1e-2)
     estimate = objective(score).hypergradient(HYPER, adjoint=hg.Evolution(64, spread=1e-3))
-    np.testing.assert_allclose(estimate.gradient["rate"], slope, rtol=0.5)
+    along = antithetic.directions(jax.random.fold_in(jax.random.key(0), 0), 64, jnp.zeros(()))
+    np.testing.assert_allclose(estimate.gradient["rate"], jnp.mean(along**2) * slope, rtol=2e-2)
     persistent = hg.PersistentEvolution(window=5, spread=0.1)
     with pytest.raises(ValueError, match="RunScore"):
         objective(score).hypergradient(HYPER, adjoint=persistent)

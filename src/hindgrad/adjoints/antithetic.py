@@ -17,11 +17,6 @@ from hindgrad.adjoints.stored import Stored
 from hindgrad.optimizers import base as coefficients
 
 
-def as_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
-    """A key, from a seed too."""
-    return jax.random.key(key) if isinstance(key, int) else key
-
-
 def as_spread(spread: PyTree) -> PyTree:
     """Spreads as arrays, so that another one does not recompile.
 
@@ -34,19 +29,6 @@ def as_spread(spread: PyTree) -> PyTree:
                 "0.1 for logarithms of rates."
             )
     return jax.tree.map(lambda x: trees.as_hyper(float(x) if isinstance(x, int) else x), spread)
-
-
-def check_counts(adjoint: Any, *names: str) -> None:
-    """Raises `ValueError` if one of these settings is not a whole number, or below 1; `block` may
-    be None."""
-    for name in names:
-        value = getattr(adjoint, name)
-        if name == "block" and value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"{type(adjoint).__name__}({name}={value!r}): a whole number, at least 1 is needed."
-            )
 
 
 def directions(key: PRNGKeyArray, pairs: int, moving: PyTree) -> PyTree:
@@ -66,7 +48,7 @@ def members(moving: PyTree, spread: PyTree, along: PyTree) -> PyTree:
     """The members, `2 pairs` of them: those that go along the directions, then their opposites."""
 
     def around(x, width, direction):
-        step = jnp.broadcast_to(width, x.shape)[None] * direction
+        step = (jnp.broadcast_to(width, x.shape)[None] * direction).astype(x.dtype)
         return jnp.concatenate([x[None] + step, x[None] - step])
 
     return jax.tree.map(around, moving, spread, along)
@@ -79,9 +61,8 @@ def slope(spread: PyTree, along: PyTree, scores: Float[Array, " members"]) -> Py
 
     def mean(width, direction):
         weights = half.astype(direction.dtype) / half.size
-        return jnp.tensordot(weights, direction.conj(), 1) / jnp.broadcast_to(
-            width, direction.shape[1:]
-        )
+        mean = jnp.tensordot(weights, direction.conj(), 1)
+        return (mean / jnp.broadcast_to(width, mean.shape)).astype(direction.dtype)
 
     return jax.tree.map(mean, spread, along)
 

@@ -74,8 +74,8 @@ class Adjoint(eqx.Module):
         """The score, and its derivative with respect to the inexact arrays in `hyper`.
 
         One hypergradient of a row may carry arrays to the next: `carry` is what the one before
-        returned, or `first_carry` at the beginning. Where a failure would be raised, the gradient
-        is NaN and the status says why.
+        returned, or `first_carry` at the beginning. An adjoint with a `failure` gives NaN and a
+        status in place of its errors.
         """
         del carry
         value, gradient = eqx.filter_value_and_grad(lambda hyper: run(hyper, self))(hyper)

@@ -9,6 +9,7 @@ from hindgrad import trees
 from hindgrad.adjoints import binomial
 from hindgrad.adjoints.base import Adjoint, Recall, Traits
 from hindgrad.adjoints.stored import Stored
+from hindgrad.arguments import whole, whole_or_none
 
 
 class Checkpointed(Adjoint):
@@ -32,18 +33,8 @@ class Checkpointed(Adjoint):
         optimizers="any",
     )
 
-    slots: int | None = None
-    budget: int = 2**30
-
-    def __check_init__(self):
-        if self.slots is not None and self.slots < 1:
-            raise ValueError(
-                f"Checkpointed(slots={self.slots}): the initial state needs a slot, so at least 1."
-            )
-        if self.budget <= 0:
-            raise ValueError(
-                f"Checkpointed(budget={self.budget}): a number of bytes, above 0, is needed."
-            )
+    slots: int | None = eqx.field(default=None, converter=whole_or_none("Checkpointed", "slots"))
+    budget: int = eqx.field(default=2**30, converter=whole("Checkpointed", "budget"))
 
     def slots_for(self, steps: int, state_bytes: int) -> int:
         """The number of slots used for a run of `steps` steps over a state of that size."""

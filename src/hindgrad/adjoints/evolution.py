@@ -1,5 +1,7 @@
 """`Evolution`: the gradient of a smoothed objective, from the scores of perturbed runs."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from hindgrad.adjoints import antithetic
 from hindgrad.adjoints.base import Hypergradient, Traits
 from hindgrad.adjoints.stored import Stored
+from hindgrad.arguments import as_key, whole, whole_or_none
 
 
 class Evolution(antithetic.Estimator):
@@ -50,16 +53,16 @@ class Evolution(antithetic.Estimator):
 
     takes_apart = False
 
-    pairs: int = 16
+    pairs: int = eqx.field(default=16, converter=whole("Evolution", "pairs"))
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)
-    key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=antithetic.as_key)
-    block: int | None = eqx.field(default=None, kw_only=True)
-
-    def __check_init__(self):
-        antithetic.check_counts(self, "pairs", "block")
+    key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=partial(as_key, "Evolution"))
+    block: int | None = eqx.field(
+        default=None, kw_only=True, converter=whole_or_none("Evolution", "block")
+    )
 
     def hypergradient(self, run, hyper, carry=None):
         """Carries how many estimates there were before, for fresh perturbations."""
+        hyper = antithetic.once(hyper, "Evolution")
         number = self.first_carry(run, hyper) if carry is None else carry
         moving, fixed = eqx.partition(hyper, eqx.is_inexact_array)
         score = lambda moving: run(eqx.combine(moving, fixed), Stored())

@@ -11,6 +11,7 @@ from hindgrad import trees
 from hindgrad.adjoints import tangents
 from hindgrad.adjoints.base import Adjoint, Traits, forward
 from hindgrad.adjoints.tangent_loop import TangentLoop
+from hindgrad.arguments import whole, whole_or_none
 
 
 class Forward(Adjoint):
@@ -40,13 +41,8 @@ class Forward(Adjoint):
         optimizers="any",
     )
 
-    block: int | None = None
-    limit: int = 10_000
-
-    def __check_init__(self):
-        for name, value in (("block", self.block), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise ValueError(f"Forward({name}={value}): at least 1 is needed.")
+    block: int | None = eqx.field(default=None, converter=whole_or_none("Forward", "block"))
+    limit: int = eqx.field(default=10_000, converter=whole("Forward", "limit"))
 
     def run(self, dynamics, state):
         if self.block is None:

@@ -254,7 +254,10 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     end = _equilibrium(dynamics, wanted, final)
     mobile = _mobile(dynamics, end, state, final)
     end, vector = end.restricted(mobile), _where(mobile, vector)
-    guess = jax.tree.map(jnp.zeros_like, vector) if guess is None else _where(mobile, guess)
+    if guess is None:
+        guess = jax.tree.map(jnp.zeros_like, vector)
+    else:  # after a failure it is NaN, from which no solver would recover
+        guess = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), _where(mobile, guess))
     solution = adjoint.solver.solve(end.matrix, vector, guess)
     left = residual(end.matrix, solution, vector)
     stationarity = _stationarity(end, state, final)

@@ -1,6 +1,7 @@
 """`PersistentEvolution`: evolution strategies on runs that go on from one estimate to the next."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 from hindgrad import trees
 from hindgrad.adjoints import antithetic
 from hindgrad.adjoints.base import Hypergradient, ScoredRun, Traits
+from hindgrad.arguments import as_key, whole, whole_or_none
 
 
 class PersistentEvolution(antithetic.Estimator):
@@ -59,20 +61,28 @@ class PersistentEvolution(antithetic.Estimator):
 
     takes_apart = True
 
-    pairs: int = 16
-    window: int = eqx.field(kw_only=True)
+    pairs: int = eqx.field(default=16, converter=whole("PersistentEvolution", "pairs"))
+    window: int = eqx.field(kw_only=True, converter=whole("PersistentEvolution", "window"))
     spread: PyTree = eqx.field(kw_only=True, converter=antithetic.as_spread)
-    key: PRNGKeyArray = eqx.field(default=0, kw_only=True, converter=antithetic.as_key)
-    block: int | None = eqx.field(default=None, kw_only=True)
-
-    def __check_init__(self):
-        antithetic.check_counts(self, "pairs", "window", "block")
+    key: PRNGKeyArray = eqx.field(
+        default=0, kw_only=True, converter=partial(as_key, "PersistentEvolution")
+    )
+    block: int | None = eqx.field(
+        default=None, kw_only=True, converter=whole_or_none("PersistentEvolution", "block")
+    )
 
     def hypergradient(self, run, hyper, carry=None):
         """Carries the members on their way through the run."""
-        passing = self.first_carry(run, hyper) if carry is None else carry
+        hyper = antithetic.once(hyper, "PersistentEvolution")
         window = self._window(run, hyper)
+        passing = window.begin() if carry is None else carry
         windows = passing.changes.size
+        if (windows, passing.scores.size) != (window.count, 2 * self.pairs):
+            raise ValueError(
+                f"PersistentEvolution was given the carry of another one: of {windows} windows and "
+                f"{passing.scores.size} members, where {window.count} and {2 * self.pairs} are "
+                "needed. Begin with carry=None."
+            )
         count = jnp.where(passing.done == 0, windows, 1)
         passing, gradient = window.go_on(passing, count)
         gradient = jax.tree.map(lambda g: g * (windows / count).astype(g.dtype), gradient)
@@ -118,6 +128,11 @@ class _Window(eqx.Module):
     fixed: PyTree
     spread: PyTree
 
+    @property
+    def count(self) -> int:
+        """How many windows there are in a pass."""
+        return math.ceil(self.run.steps / self.adjoint.window)
+
     def begin(self) -> _Passing:
         """Before the first window."""
         run, pairs = self.run, self.adjoint.pairs
@@ -129,7 +144,7 @@ class _Window(eqx.Module):
             jax.tree.map(lambda x: jnp.broadcast_to(x, (2 * pairs, *x.shape)), state),
             jax.tree.map(zeros(pairs), self.moving),
             jnp.zeros(2 * pairs, score.dtype),
-            jnp.zeros(math.ceil(run.steps / self.adjoint.window), score.dtype),
+            jnp.zeros(self.count, score.dtype),
             jax.random.key_data(run.key),
             jnp.int32(0),
         )

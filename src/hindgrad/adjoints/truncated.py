@@ -4,8 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from hindgrad.adjoints.antithetic import Estimator
 from hindgrad.adjoints.base import Adjoint, Restated, Traits, forward
 from hindgrad.adjoints.checkpointed import Checkpointed
+from hindgrad.arguments import whole
 
 
 class Truncated(Adjoint):
@@ -30,12 +32,15 @@ class Truncated(Adjoint):
         optimizers="those of the inner adjoint",
     )
 
-    steps: int
+    steps: int = eqx.field(converter=whole("Truncated", "steps"))
     inner: Adjoint = Checkpointed()
 
     def __check_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"Truncated(steps={self.steps}): a window has at least 1 step.")
+        if not isinstance(self.inner, Adjoint) or isinstance(self.inner, Estimator):
+            raise TypeError(
+                f"Truncated(inner={self.inner!r}): an adjoint of a run is needed, such as "
+                "Stored(). (Evolution and PersistentEvolution compare scores of whole runs.)"
+            )
 
     def hypergradient(self, run, hyper, carry=None):
         last = Restated(run=run, key=run.key, adjoint=lambda inner: Truncated(self.steps, inner))

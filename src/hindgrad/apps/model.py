@@ -241,15 +241,13 @@ def standardise(table: Table, pool: np.ndarray) -> Standard:
     return Standard(mean, std, float(y.mean()), float(y.std()) or 1.0)
 
 
-def center_and_scale(
-    table: Table, pool: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the pool, and scales: pixels of images, whose `rows` are the pool's, by one
-    scale, other features each by its own. Both [features]."""
+def center_and_scale(table: Table, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the rows of the pool, and scales: pixels of images by one scale, other features
+    each by its own. Both [features]."""
     standard = standardise(table, pool)
     if table.image is None:
         return standard.mean, standard.std
-    return standard.mean, np.full_like(standard.std, rows.std() or 1.0)
+    return standard.mean, np.full_like(standard.std, table.x[pool].std() or 1.0)
 
 
 def draw_problem(

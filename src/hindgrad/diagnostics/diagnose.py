@@ -226,7 +226,10 @@ def _reasons(found: Diagnosis) -> list[str]:
             f"  metasmoothness {found.metasmoothness:.2f}: 1 is smooth, below {ROUGH:g} is rough"
         )
     else:
-        lines.append("  (growth and metasmoothness need an Objective: a plain function hides them)")
+        lines.append(
+            "  (growth and metasmoothness need an Objective whose score is a function of the "
+            "parameters)"
+        )
     lines.append(
         f"  foresight: the hypergradient foretells {found.foresight.foretold:+.3g} for the step, "
         f"finite differences {found.foresight.happened:+.3g}"

@@ -90,7 +90,8 @@ def fit(
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
       with the same result to the bit; the same, too, after Ctrl-C.
     - `progress`: whether to show a progress line, on standard error.
-    - `on_step`: called after each evaluation with it and the weights, to log them anywhere.
+    - `on_step`: called after each evaluation but that of the start, with it and the weights, to
+      log them anywhere.
 
     Raises `ValueError` if arguments do not fit together, or if `checkpoint` holds another call's
     state or a damaged one; `RuntimeError` if another call is using it; `TypeError` if an argument

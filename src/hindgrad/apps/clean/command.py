@@ -178,7 +178,7 @@ def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
     if settings.fraction is not None:
         drawn = np.random.default_rng(settings.seed).permutation(count)
         known[drawn[: max(1, round(settings.fraction * count))]] = True
-    mean, scale = center_and_scale(table, np.arange(count), table.x)
+    mean, scale = center_and_scale(table, np.arange(count))
     parts = [table] if trusted is None else [table, trusted]
     x = np.concatenate([np.clip((part.x - mean) / scale, -CLIP, CLIP) for part in parts])
     y = np.concatenate([part.y for part in parts])

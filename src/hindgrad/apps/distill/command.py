@@ -87,7 +87,7 @@ def prepare(settings: Distill, table: Table) -> Prepared:
     """Draws the parts, class by class, and standardises by the rows that are not for testing."""
     groups = divide(table.y, settings.test, settings.valid, settings.seed)
     pool = np.concatenate(groups[:2])
-    mean, scale = center_and_scale(table, pool, table.x[pool])
+    mean, scale = center_and_scale(table, pool)
     varies = np.ptp(table.x[pool], axis=0) > 0
     x = np.clip((table.x - mean) / scale, -CLIP, CLIP).astype(np.float32)
     rows = [Rows(jnp.asarray(x[g]), jnp.asarray(table.y[g])) for g in groups]

@@ -166,7 +166,7 @@ def test_truncated_refuses_the_initial_state():
     ("make", "message"),
     [
         (lambda: hg.Checkpointed(slots=0), "at least 1"),
-        (lambda: hg.Checkpointed(budget=0), "above 0"),
+        (lambda: hg.Checkpointed(budget=0), "at least 1"),
         (lambda: hg.Truncated(0), "at least 1"),
         (lambda: hg.unroll(rosenbrock, start(), hyper(), 0), "steps=0"),
         (lambda: hg.unroll(lambda s, h, t: (s, s, s), 1.0, 1.0, 2), "neither a state"),

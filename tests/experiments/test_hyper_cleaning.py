@@ -106,7 +106,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(
 
 def test_a_tuning_that_goes_on_has_seen_the_steps_before(drawn, tmp_path, monkeypatch):
     """The checkpoints are written every step here, and the tuning ends after half of them."""
-    settings = replace(experiment.SMALL, radii=experiment.SMALL.radii[::-1])
+    settings = dataclasses.replace(experiment.SMALL, radii=experiment.SMALL.radii[::-1])
 
     def watch(name):
         (tmp_path / name).mkdir(exist_ok=True)

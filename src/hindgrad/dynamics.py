@@ -29,13 +29,15 @@ class Pulled(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """A step's loss, its gradient with respect to (params, sources), and the transpose of the
-    derivative of both: from the cotangents of the params' gradient and of the loss (None for
-    zero) to those of (params, sources)."""
+    """A step's loss and the model's state after it, the loss's gradient with respect to (params,
+    sources, the model's state before), and the transpose of the derivative of all: from the
+    cotangents of the params' gradient, of the loss and of the state after (None for zero) to
+    those of (params, sources, the state before)."""
 
     loss: Array
+    model: PyTree
     values: PyTree
-    transpose: Callable[[PyTree, Array | None], PyTree]
+    transpose: Callable[..., PyTree]
 
 
 class Dynamics(eqx.Module):
@@ -115,15 +117,18 @@ class Recurrence(Dynamics):
 class GradientTraining(Dynamics):
     """A step that takes one gradient: `g = ∇_θ L(θ, λ, batch_t)`, then `update(g, …)`.
 
-    The state is (params, memory), the output the loss. The pullback takes one gradient and one
-    tangent of it (forward over reverse: the Hessian is symmetric), so that a hypergradient costs
-    about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form). Where the loss has
-    derivative rules of its own, or complex numbers, the gradient is pulled back in reverse.
+    The state is (params, memory, model): the optimizer's memory, and the model's own state, which
+    the loss changes (None if it has none). The output is the loss. The pullback takes one gradient
+    and one tangent of it (forward over reverse: the Hessian is symmetric), so that a hypergradient
+    costs about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form); the model's
+    state takes one more pass back. Where the loss has derivative rules of its own, or complex
+    numbers, the gradient is pulled back in reverse.
 
     All functions are closed: what they close over is part of the pytree.
     """
 
-    loss: Callable[..., Float[Array, ""]]
+    loss: Callable[..., tuple[Float[Array, ""], PyTree]]
+    """`(params, hyper, batch, model) -> (value, model)`."""
     batches: Callable[[Int[Array, ""]], Any]
     optimizer: ClosedOptimizer
     hyper: PyTree
@@ -134,25 +139,25 @@ class GradientTraining(Dynamics):
 
     @staticmethod
     def of(
-        loss: Callable[..., Float[Array, ""]],
+        loss: Callable[..., tuple[Float[Array, ""], PyTree]],
         batches: Callable[[Int[Array, ""]], Any],
         optimizer: Optimizer,
         hyper: PyTree,
         steps: tuple[Int[Array, ""], int],
-        state: tuple[PyTree, PyTree],
+        state: tuple[PyTree, PyTree, PyTree],
     ) -> "GradientTraining":
-        """The training from a state (params, memory); `steps` are the first and how many."""
+        """The training from a state; `steps` are the first and how many."""
         start, count = steps
-        params, _ = state
-        loss = trees.close(loss, params, hyper, eqx.filter_eval_shape(batches, start))
+        params, memory, model = state
+        loss = trees.close(loss, params, hyper, eqx.filter_eval_shape(batches, start), model)
         batches = trees.close(batches, start)
-        program, *_ = eqx.filter_make_jaxpr(lambda p, h, t: loss(p, h, batches(t)))(
-            params, hyper, start
+        program, *_ = eqx.filter_make_jaxpr(lambda p, h, t, model: loss(p, h, batches(t), model))(
+            params, hyper, start, model
         )
         return GradientTraining(
             loss=loss,
             batches=batches,
-            optimizer=ClosedOptimizer.of(optimizer, hyper, start, state),
+            optimizer=ClosedOptimizer.of(optimizer, hyper, start, (params, memory)),
             hyper=hyper,
             start=start,
             steps=count,
@@ -164,78 +169,73 @@ class GradientTraining(Dynamics):
         return self.optimizer.coefficients(self.hyper, t)
 
     def step(self, state, k):
-        params, memory = state
+        params, memory, model = state
         t = self.start + k
         coefficients = self.coefficients(t)
         params = self.optimizer.move(params, memory, coefficients)
-        loss, grads = jax.value_and_grad(self.loss)(params, self.hyper, self.batches(t))
+        gradient = jax.value_and_grad(self.loss, has_aux=True)
+        (loss, model), grads = gradient(params, self.hyper, self.batches(t), model)
         given = (grads, memory, params, coefficients)
         if self.optimizer.fault is None:
-            return self.optimizer.update(*given), loss
-        return _watched(self.optimizer.update, given, message=self.optimizer.fault), loss
+            updated = self.optimizer.update(*given)
+        else:
+            updated = _watched(self.optimizer.update, given, message=self.optimizer.fault)
+        return (*updated, model), loss
 
     def pullback(self, wanted, state, k, cotangent):
         t = self.start + k
-        params = self.optimizer.move(*state, self.coefficients(t))
-        return self.pull(wanted, state, k, cotangent, self.gradient(wanted, params, t))
+        params, memory, model = state
+        params = self.optimizer.move(params, memory, self.coefficients(t))
+        return self.pull(wanted, state, k, cotangent, self.gradient(wanted, (params, model), t))
 
     def gradient(
         self,
         wanted: PyTree,
-        params: PyTree,
+        at: tuple[PyTree, PyTree],
         t: Int[Array, ""],
         evaluate: Callable[..., Any] = lambda function, *args: function(*args),
     ) -> Gradient:
-        """The gradient at `params`, the point where step `t` takes it, by `evaluate(function,
-        params, sources)`."""
+        """The gradient at (params, model), the point where step `t` takes it, by
+        `evaluate(function, params, sources, the model's floats)`."""
+        params, model = at
         sources, rest = eqx.partition(self, wanted)
+        floats, others = eqx.partition(model, eqx.is_inexact_array)
 
-        def loss(params, sources):
-            whole = eqx.combine(sources, rest)
-            return whole.loss(params, whole.hyper, whole.batches(t))
+        def loss(params, sources, floats):
+            whole, model = eqx.combine(sources, rest), eqx.combine(floats, others)
+            return whole.loss(params, whole.hyper, whole.batches(t), model)
 
-        def gradients(params, sources):
-            gradient = jax.value_and_grad(loss, argnums=(0, 1))
-            value, values = evaluate(gradient, params, sources)
-            return values, value
+        def gradients(params, sources, floats):
+            gradient = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+            value_and_model, values = evaluate(gradient, params, sources, floats)
+            return values, value_and_model
 
-        if self.optimizer.gradient_is_constant or self.is_symmetric(params, sources):
-            at = lambda params: gradients(params, sources)
-            if self.optimizer.gradient_is_constant:
-                (values, value), tangent = (
-                    at(params),
-                    lambda _: jax.tree.map(jnp.zeros_like, values),
-                )
-            else:
-                values, tangent, value = jax.linearize(at, params, has_aux=True)
+        inputs = params, sources, floats
+        if not self.optimizer.gradient_is_constant and not self.is_symmetric(inputs):
+            return _pulled_in_reverse(gradients, inputs)
+        at_params = lambda params: gradients(params, sources, floats)
+        if self.optimizer.gradient_is_constant:
+            values, (value, after) = at_params(params)
+            tangent = lambda _: jax.tree.map(jnp.zeros_like, values)
+        else:
+            values, tangent, (value, after) = jax.linearize(at_params, params, has_aux=True)
 
-            def transpose(of_gradient, of_loss):
-                moved = tangent(of_gradient)
-                if of_loss is None:
-                    return moved
+        def transpose(of_gradient, of_loss, of_model=None):
+            moved = tangent(of_gradient)
+            if of_loss is not None:
                 scaled = lambda m, g: m + (of_loss * g).astype(m.dtype)
-                return jax.tree.map(scaled, moved, values)
+                moved = jax.tree.map(scaled, moved, values)
+            if jax.tree.leaves(of_model):
+                after = lambda *inputs: eqx.filter(loss(*inputs)[1], eqx.is_inexact_array)
+                moved = trees.add(moved, jax.vjp(after, *inputs)[1](of_model))
+            return moved
 
-            return Gradient(value, values, transpose)
+        return Gradient(value, after, values, transpose)
 
-        def both(params, sources):
-            (of_params, of_sources), value = gradients(params, sources)
-            return (of_params, value), of_sources
-
-        # The loss too: its derivative is not what its rules make of it.
-        (first, value), pull, second = jax.vjp(both, params, sources, has_aux=True)
-
-        def pull_both(of_gradient, of_loss):
-            return pull((of_gradient, jnp.zeros_like(value) if of_loss is None else of_loss))
-
-        return Gradient(value, (first, second), pull_both)
-
-    def is_symmetric(self, params: PyTree, sources: PyTree) -> bool:
+    def is_symmetric(self, inputs: PyTree) -> bool:
         """Whether the derivative of the gradient is known to be its own transpose: not where the
         loss has derivative rules of its own, and not for complex numbers."""
-        return not self.own_rules and not any(
-            map(jnp.iscomplexobj, jax.tree.leaves((params, sources)))
-        )
+        return not self.own_rules and not any(map(jnp.iscomplexobj, jax.tree.leaves(inputs)))
 
     def pull(
         self,
@@ -248,8 +248,8 @@ class GradientTraining(Dynamics):
     ) -> Pulled:
         """The pullback with the gradient at hand; `applied` turns the optimizer's decays into
         those that were really applied."""
-        after, output = cotangent
-        params, memory = state
+        (*after, of_model), output = cotangent
+        params, memory, _ = state
         t = self.start + k
         sources, rest = eqx.partition(self, wanted)
         coefficients = self.coefficients(t)
@@ -265,10 +265,11 @@ class GradientTraining(Dynamics):
 
         grads = gradient.values[0]
         new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
-        after = trees.zeros_where_none(new, after)
+        after = trees.zeros_where_none(new, tuple(after))
         pulled = pull_update(after)
         d_sources, d_grads, d_memory, d_params, d_coefficients = pulled
-        curvature = gradient.transpose(d_grads, output)
+        of_model = trees.zeros_where_none(gradient.model, of_model)
+        curvature = gradient.transpose(d_grads, output, of_model)
         d_params = trees.add(d_params, curvature[0])
         d_params, d_memory_move, d_coefficients_move = pull_move(
             trees.zeros_where_none(params, d_params)
@@ -278,7 +279,7 @@ class GradientTraining(Dynamics):
         kept, d_now = eqx.filter(d_coefficients, keep), eqx.filter(d_coefficients, now)
         faults = self._faults((grads, params, new[0]), after, (pulled[:4], kept, d_now))
         share = trees.add(d_sources, curvature[1], self._pull_now(wanted, d_now, t))
-        d_state = d_params, trees.add(d_memory, d_memory_move)
+        d_state = d_params, trees.add(d_memory, d_memory_move), curvature[2]
         return Pulled(d_state, (share, faults), kept, gradient.loss)
 
     def losses(self, outputs):
@@ -345,6 +346,25 @@ class GradientTraining(Dynamics):
             return _pull_coefficients(sources, rest, kept, lambda at: jax.vmap(at)(ts))
 
         return sums.over_blocks(pull, (ts, kept), trees.size(sources))
+
+
+def _pulled_in_reverse(gradients: Callable, inputs: tuple[PyTree, PyTree, PyTree]) -> Gradient:
+    """The gradient whose transpose is reverse over reverse."""
+
+    def all_(*inputs):
+        (of_params, *others), (value, model) = gradients(*inputs)
+        floats, rest = eqx.partition(model, eqx.is_inexact_array)
+        return (of_params, value, floats), (others, rest)
+
+    # The loss too: its derivative is not what its rules make of it.
+    (first, value, floats), pull, (others, rest) = jax.vjp(all_, *inputs, has_aux=True)
+
+    def transpose(of_gradient, of_loss, of_model=None):
+        of_loss = jnp.zeros_like(value) if of_loss is None else of_loss
+        of_model = jax.tree.map(jnp.zeros_like, floats) if of_model is None else of_model
+        return pull((of_gradient, of_loss, of_model))
+
+    return Gradient(value, eqx.combine(floats, rest), (first, *others), transpose)
 
 
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:

@@ -13,6 +13,7 @@ from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import Hypergradient, OneStep, ScoredRun
 from hindgrad.arguments import as_key
+from hindgrad.model_state import takes_state
 from hindgrad.training import Training, as_adjoint, as_scalar, as_steps
 
 
@@ -37,7 +38,7 @@ class RunScore(eqx.Module):
     **Arguments:**
 
     - `function`: a function `(run, hyper, key) -> scalar` of a `Run`: its parameters, the losses of
-      all steps, and the optimizer's memory at the end.
+      all steps, and the optimizer's memory and the model's state at the end.
     """
 
     function: Callable[..., Float[Array, ""]]
@@ -53,8 +54,10 @@ class Objective(eqx.Module):
 
     - `training`: a `Training`, or a function `key -> Training` that draws one (a fresh split of
       the data and a fresh batch order, say).
-    - `init`: the initial parameters, or a function `(hyper, key) -> params`.
-    - `score`: a function `(params, hyper, key) -> scalar`, of the trained parameters, or
+    - `init`: the initial parameters, or a function `(hyper, key) -> params`; where the loss takes a
+      model's state, `(params, state)` in place of the parameters.
+    - `score`: a function `(params, hyper, key) -> scalar`, of the trained parameters;
+      `(params, hyper, key, state) -> scalar`, of the model's state at the end too; or
       `RunScore(…)` of the whole run; lower is better. It gets the same key as `training`, so that
       both can draw the same split; `init` gets one of its own.
     """
@@ -115,8 +118,8 @@ class Objective(eqx.Module):
 
     def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
         """The run whose score this is; the options are those of calling a `Training`."""
-        training, params = self._start(hyper, key)
-        return training(params, hyper, **options)
+        training, params, model = self._start(hyper, key)
+        return training(params, hyper, model_state=model, **options)
 
     def scored(self, key: PRNGKeyArray, steps: int | None = None) -> ScoredRun:
         """The run with its start and its score, as adjoints and diagnostics take it apart."""
@@ -127,7 +130,24 @@ class Objective(eqx.Module):
         params = self.init
         if not isinstance(params, trees.Split):
             params = params(hyper, init_key(key))
-        return training, params
+        if not takes_state(training.loss):
+            return training, params, None
+        pair = params.trained if isinstance(params, trees.Split) else params
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(
+                "The loss takes a model's state, so Objective(init=…) must be, or return, the pair "
+                f"(params, state); it is a {type(pair).__name__}."
+            )
+        if not isinstance(params, trees.Split):
+            return training, *params
+        (trained, floats), (rest, others) = params.trained, params.rest
+        return training, trees.Split(trained, rest), eqx.combine(floats, others)
+
+    def scored_by(self, params: PyTree, hyper: PyTree, key: PRNGKeyArray, model: PyTree):
+        """The score of parameters and of the model's state, by a function of these."""
+        score: Any = self.score
+        given = (params, hyper, key, model) if takes_state(score) else (params, hyper, key)
+        return as_scalar("score", score(*given))
 
 
 @programs.compiled
@@ -159,16 +179,17 @@ class _Scored(ScoredRun):
         score = self.objective.score
         if isinstance(score, RunScore):
             return as_scalar("score", score.function(run, hyper, self.key))
-        return as_scalar("score", score(run.params, hyper, self.key))
+        return self.objective.scored_by(run.params, hyper, self.key, run.model_state)
 
     def begin(self, hyper, key):
         return eqx.filter(self._begin(hyper, key), eqx.is_array)
 
     def step(self, hyper, key, state, t):
-        training, _ = self.objective._start(hyper, key)
-        params, memory = self._whole(hyper, key, state)
-        run = training(params, hyper, adjoint=OneStep(), state=memory, start=t, steps=1)
-        return eqx.filter((run.params, run.state), eqx.is_array)
+        training, *_ = self.objective._start(hyper, key)
+        params, memory, model = self._whole(hyper, key, state)
+        memories = {"state": memory, "model_state": model}
+        run = training(params, hyper, adjoint=OneStep(), start=t, steps=1, **memories)
+        return eqx.filter((run.params, run.state, run.model_state), eqx.is_array)
 
     def score(self, hyper, key, state):
         score = self.objective.score
@@ -178,14 +199,15 @@ class _Scored(ScoredRun):
                 "PersistentEvolution compares scores on the way. Give Objective(score=…) a "
                 "function of the parameters, or use Evolution(…)."
             )
-        params, _ = self._whole(hyper, key, state)
-        return as_scalar("score", score(params, hyper, key))
+        params, _, model = self._whole(hyper, key, state)
+        return self.objective.scored_by(params, hyper, key, model)
 
     def _begin(self, hyper, key):
-        training, params = self.objective._start(hyper, key)
+        training, params, model = self.objective._start(hyper, key)
         trained, rest = trees.split_trained(params)
         coefficients = training.optimizer.coefficients(hyper, jnp.int32(0))
-        return eqx.combine(trained, rest), training.optimizer.init(trained, coefficients)
+        memory = training.optimizer.init(trained, coefficients)
+        return eqx.combine(trained, rest), memory, trees.as_hyper(model)
 
     def _whole(self, hyper, key, state):
         """A state with what is no array in it."""

@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
+from hindgrad import model_state as model_states
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.dynamics import GradientTraining, Recurrence
@@ -110,6 +111,9 @@ class Run(eqx.Module):
     """The optimizer's memory at the end: what `state=` takes to go on from here."""
     losses: Float[Array, " steps"]
     """The training loss before each step (for `PositionFirst`, where the gradient is taken)."""
+    model_state: PyTree = None
+    """The model's own state at the end, what the loss returned beside its last value; None if it
+    has none."""
 
 
 class Training(eqx.Module):
@@ -120,7 +124,9 @@ class Training(eqx.Module):
 
     **Arguments:**
 
-    - `loss`: a function `(params, hyper, batch) -> scalar`.
+    - `loss`: a function `(params, hyper, batch) -> scalar`; or, for a model with a state beside
+      its weights (running statistics, counters, keys), `(params, hyper, batch, state) -> (scalar,
+      state)`. A fourth argument without a default makes the difference.
     - `optimizer`: `Momentum(…)`, `Adam(…)`, `from_optax(…)`, or another `Optimizer`.
     - `batches`: a pure function of the step, `t -> batch`: `minibatches(…)`, `full_batch(…)` or
       your own. Being pure, it lets a step be run again exactly.
@@ -149,6 +155,7 @@ class Training(eqx.Module):
         *,
         adjoint: Adjoint | None = None,
         state: PyTree = None,
+        model_state: PyTree = None,
         start: int | Int[Array, ""] = 0,
         steps: int | None = None,
     ) -> Run:
@@ -163,6 +170,8 @@ class Training(eqx.Module):
           functions, other leaves reach them as they are.
         - `adjoint`: how the derivative is computed; `Checkpointed()` unless given.
         - `state`: the optimizer's memory to go on from, another run's `.state`.
+        - `model_state`: the model's own state, any pytree, where the loss takes one; another run's
+          `.model_state` to go on.
         - `start`: the step to go on from, the first `t` of the functions.
         - `steps`: how many steps, if not the training's own number.
         """
@@ -175,30 +184,41 @@ class Training(eqx.Module):
                 "The params hold no floating-point array, so there is nothing to train. (Within a "
                 "module, Python floats and NumPy arrays are settings, not parameters.)"
             )
+        model_states.check_given(self.loss, model_state)
         hyper, adjoint = trees.as_hyper(hyper), as_adjoint(adjoint)
-        run = _train(self, trained, rest, hyper, adjoint, state, start, steps)
-        return Run(eqx.combine(run.params, rest), run.state, run.losses)
+        memories = state, trees.as_hyper(model_state)
+        run = _train(self, trained, rest, hyper, adjoint, memories, start, steps)
+        return eqx.tree_at(lambda r: r.params, run, eqx.combine(run.params, rest))
 
 
 @programs.compiled
-def _train(training, params, fixed, hyper, adjoint, memory, start, steps):
+def _train(training, params, fixed, hyper, adjoint, memories, start, steps):
     if not eqx.is_array(start):
         with jax.ensure_compile_time_eval():  # known while tracing, and so are schedules of it
             start = jnp.int32(start)
 
-    def loss(params, hyper, batch):
-        return as_scalar("loss", training.loss(eqx.combine(params, fixed), hyper, batch))
+    memory, model = memories
+    model, fixed_model = eqx.partition(model, eqx.is_array)
+
+    def loss(params, hyper, batch, model):
+        given = eqx.combine(params, fixed), hyper, batch
+        if not model_states.takes_state(training.loss):
+            return as_scalar("loss", training.loss(*given)), None
+        before = eqx.combine(model, fixed_model)
+        value, after = model_states.value_and_state(training.loss(*given, before), before)
+        return as_scalar("loss", value), after
 
     _check_function_of_step(training.batches, start)
     optimizer = training.optimizer
     if memory is None:
         memory = optimizer.init(params, optimizer.coefficients(hyper, start))
     memory, static = eqx.partition(memory, eqx.is_array)
-    state = params, memory
+    state = params, memory, model
     dynamics = GradientTraining.of(loss, training.batches, optimizer, hyper, (start, steps), state)
     results = adjoint.run(dynamics, state)
-    (params, memory), losses = trees.unperturbed(results)
-    return Run(params, eqx.combine(memory, static), losses)
+    (params, memory, model), losses = trees.unperturbed(results)
+    model = eqx.combine(model, fixed_model)
+    return Run(params, eqx.combine(memory, static), losses, model)
 
 
 def as_scalar(name: str, value: Any) -> Float[Array, ""]:
@@ -210,7 +230,7 @@ def as_scalar(name: str, value: Any) -> Float[Array, ""]:
         raise ValueError(
             f"The {name} returned {len(value)} values; a scalar is needed. If the others are "
             f"figures beside it (`has_aux`), compute them from the run afterwards, and return the "
-            f"first alone."
+            f"first alone. If they are a model's state, take it: (params, hyper, batch, state)."
         )
     if jnp.shape(value) != ():
         raise ValueError(f"The {name} has shape {jnp.shape(value)}; a scalar is needed.")

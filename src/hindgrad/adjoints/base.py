@@ -33,7 +33,7 @@ class Traits(NamedTuple):
 
 class ScoredRun(eqx.Module):
     """A start, a run and a score, as an objective shows them to an adjoint: as one function, and
-    in parts. A state is the arrays among (params, the optimizer's memory)."""
+    in parts. A state is the arrays among (params, the optimizer's memory, the model's state)."""
 
     key: eqx.AbstractVar[PRNGKeyArray]
     """The randomness of the run."""

@@ -151,6 +151,11 @@ class Implicit(Adjoint):
                 f"Implicit({type(self.solver).__name__}()) needs a symmetric system, and that of "
                 "a general step is not. Use NormalEquations(), FixedPoint() or Neumann()."
             )
+        if isinstance(dynamics, GradientTraining) and state[2] is not None:
+            raise ValueError(
+                "Implicit() knows where the weights come to rest, not a model's state beside them. "
+                "Use Stored(), Checkpointed() or Forward()."
+            )
         rules = dynamics.own_rules if isinstance(dynamics, GradientTraining) else ()
         if self.solver.needs_symmetry and rules:
             raise ValueError(
@@ -178,7 +183,7 @@ class Implicit(Adjoint):
     def first_carry(self, run, hyper):
         if self.guess is not None:
             return self.guess
-        params, _ = eqx.filter_eval_shape(run.begin, hyper, run.key)
+        params, *_ = eqx.filter_eval_shape(run.begin, hyper, run.key)
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
         return jax.tree.map(zeros, params)
@@ -204,7 +209,7 @@ def _equilibrium(dynamics: Dynamics, wanted: PyTree, state: PyTree) -> Equilibri
     """The system that the end of the run solves."""
     last = jnp.int32(dynamics.steps - 1)
     if isinstance(dynamics, GradientTraining):
-        gradient = dynamics.gradient(wanted, state[0], dynamics.start + last)
+        gradient = dynamics.gradient(wanted, (state[0], None), dynamics.start + last)
         negative = lambda tree: jax.tree.map(jnp.negative, tree)
         matrix = lambda u: gradient.transpose(u, None)[0]
         pull = lambda u: negative(gradient.transpose(u, None)[1])
@@ -287,7 +292,7 @@ def _last_loss(dynamics, state):
     if not isinstance(dynamics, GradientTraining):
         return None
     batch = dynamics.batches(dynamics.start + dynamics.steps - 1)
-    return dynamics.loss(state[0], dynamics.hyper, batch)
+    return dynamics.loss(state[0], dynamics.hyper, batch, None)[0]
 
 
 def _same_batch(results, dynamics, final, loss):
@@ -312,7 +317,7 @@ def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) 
         along = _random(floats)
         _, moved = jax.jvp(step, (floats,), (along,))
         return jax.tree.map(lambda a, b: a != b, moved, along)
-    params, memory = final
+    params, memory, _ = final
     held = jax.tree.map(lambda p: jnp.zeros(p.shape, bool), params)
     for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
         responds = _responds(dynamics, params, memory, end.force, at)
@@ -368,7 +373,7 @@ def _of_params(dynamics, final, cotangents) -> tuple[PyTree, bool]:
     """The cotangent of the end's parameters, and whether there is another."""
     d_final, d_outputs = cotangents
     if isinstance(dynamics, GradientTraining):
-        d_params, d_memory = d_final
+        d_params, d_memory, _ = d_final
         return trees.zeros_where_none(final[0], d_params), bool(
             jax.tree.leaves((d_memory, d_outputs))
         )

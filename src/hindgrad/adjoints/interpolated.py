@@ -36,14 +36,14 @@ class Interpolated(Recall):
         share = k / dynamics.steps
         state = jax.tree.map(lambda a, b: _between(a, b, share), first, last)
         if isinstance(dynamics, GradientTraining) and dynamics.optimizer.moving is not None:
-            params, memory = state
+            params, memory, model = state
             stride = jax.tree.map(lambda a, b: (b - a) / dynamics.steps, first[0], last[0])
             coefficients = dynamics.coefficients(dynamics.start + k - 1)
             along = dynamics.optimizer.moving.memory_along(stride, coefficients)
             if along is not None:
                 choose = lambda a, b: jnp.where(k == 0, a, b)
                 memory = jax.tree.map(choose, first[1], along)
-            state = params, memory
+            state = params, memory, model
         return state, tape
 
 

@@ -65,7 +65,7 @@ def _course(objective, hyper, key):
         longer = jax.tree.map(lambda z, d: z + d * shrunk.astype(d.dtype), moved[0], stride)
         length = trees.norm(longer)
         unit = jnp.where(length > 0, length, 1)
-        tangent = jax.tree.map(lambda z: z / unit.astype(z.dtype), (longer, moved[1]))
+        tangent = jax.tree.map(lambda z: z / unit.astype(z.dtype), (longer, *moved[1:]))
         log_size, path = log_size + jnp.log(unit), path + trees.norm(stride)
         growth = jnp.where(path == 0, 0, log_size - jnp.log(path))
         return (after, tangent, log_size, path), growth

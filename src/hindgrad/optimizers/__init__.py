@@ -1,6 +1,7 @@
 """Optimizers as explicit functions of the hyperparameters."""
 
 from hindgrad.optimizers.adam import Adam as Adam
+from hindgrad.optimizers.averaged import Averaged as Averaged
 from hindgrad.optimizers.base import Optimizer as Optimizer
 from hindgrad.optimizers.from_optax import from_optax as from_optax
 from hindgrad.optimizers.momentum import Damped as Damped

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from hindgrad import programs, trees
 from hindgrad.adjoints import Stored
 from hindgrad.arguments import Whole, as_whole, floats_and_rest
+from hindgrad.model_state import takes_state
 from hindgrad.progress import Bar
 from hindgrad.training import Training
 from hindgrad.tuning.constraints import projection
@@ -50,6 +52,7 @@ def tune_online(
     every: Whole,
     horizon: Horizon | None = None,
     project: Any = None,
+    model_state: PyTree = None,
     progress: bool = True,
     on_step: Callable[[Change, PyTree], None] | None = None,
 ) -> OnlineResult:
@@ -75,12 +78,14 @@ def tune_online(
     - `training`: the run. All its `steps` are trained; what is undone is trained again.
     - `params`: the initial parameters.
     - `hyper`: where the hyperparameters begin; Python floats and inexact arrays are tuned.
-    - `valid_loss`: a function `(params, hyper, t) -> scalar`, of the parameters before step t.
+    - `valid_loss`: a function `(params, hyper, t) -> scalar`, of the parameters before step t; or
+      `(params, hyper, t, state) -> scalar`, of the model's state too.
     - `optimizer`: any optax optimizer, for the hyperparameters.
     - `every`: how many steps between changes.
     - `horizon`: `Carried()` (unless given), `Forgotten()`, `Restarted()`, or `LastWindow()` for
       many hyperparameters.
     - `project`: constraints, as for `tune`.
+    - `model_state`: the model's own state at the start, where the training's loss takes one.
     - `progress`: whether to show a progress line, on standard error.
     - `on_step`: called for each `Change` with it and the hyperparameters after it, to log them
       anywhere. (The run is compiled in about 100 pieces: the calls come after each.)
@@ -96,7 +101,9 @@ def tune_online(
     trained, fixed = trees.split_trained(params)
     if any(isinstance(x, np.ndarray) for x in jax.tree.leaves(fixed)):
         # Within `jax.jit` they would be JAX's, and trained: the functions close over them instead.
-        whole = lambda function: lambda params, *rest: function(eqx.combine(params, fixed), *rest)
+        whole = lambda function: wraps(function)(
+            lambda params, *rest: function(eqx.combine(params, fixed), *rest)
+        )
         training = dataclasses.replace(training, loss=whole(training.loss))
         valid_loss, params = whole(valid_loss), trained
     else:
@@ -116,7 +123,7 @@ def tune_online(
     result = _conclude(
         loop,
         eqx.filter(hyper, eqx.is_inexact_array),
-        *_drive(loop, params, hyper, progress, on_step),
+        *_drive(loop, (params, trees.as_hyper(model_state)), hyper, progress, on_step),
     )
     return result._replace(params=eqx.combine(result.params, fixed))
 
@@ -157,22 +164,26 @@ class _Loop(eqx.Module):
     horizon: Horizon
     every: int = eqx.field(static=True)
 
-    def begin(self, params: PyTree, hyper: PyTree) -> _Now:
+    def begin(self, models: tuple[PyTree, PyTree], hyper: PyTree) -> _Now:
+        """Before the first step, from (params, the model's state)."""
+        params, model = models
         tuned = eqx.filter(hyper, eqx.is_inexact_array)
         optimizer = self.training.optimizer
         floats = eqx.filter(params, eqx.is_inexact_array)
         memory = optimizer.init(floats, optimizer.coefficients(hyper, jnp.int32(0)))
-        state = (params, memory)
+        state = (params, memory, model)
         start = Position(state, self.horizon.begin(state, tuned), jnp.int32(0))
         earlier = jax.tree.map(lambda h: jnp.broadcast_to(h, (TIRED, *h.shape)), tuned)
         outer = self.optimizer.init(tuned)
-        value = programs.Compiled(self.score)(params, hyper, jnp.int32(0))
+        value = programs.Compiled(self.score)(state, hyper, jnp.int32(0))
         recent = jnp.full(RECENT, jnp.inf, value.dtype).at[-1].set(value)
         return _Now(start, start, state, tuned, earlier, recent, value, outer, jnp.ones(()))
 
-    def score(self, params: PyTree, hyper: PyTree, t: Array) -> Float[Array, ""]:
+    def score(self, state: PyTree, hyper: PyTree, t: Array) -> Float[Array, ""]:
         """The validation loss."""
-        value = jnp.asarray(self.valid_loss(params, hyper, t))
+        params, _, model = state
+        more = (model,) if takes_state(self.valid_loss) else ()
+        value = jnp.asarray(self.valid_loss(params, hyper, t, *more))
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(
                 f"tune_online(valid_loss=…) gave {value.dtype}{list(value.shape)}; one float is "
@@ -184,16 +195,16 @@ class _Loop(eqx.Module):
         """A stretch of the run, as the horizons take it."""
 
         def run(state, hyper, t, adjoint):
-            params, memory = state
-            whole = eqx.combine(hyper, fixed)
-            done = self.training(params, whole, state=memory, start=t, steps=steps, adjoint=adjoint)
-            return (done.params, done.state), done.losses
+            params, memory, model = state
+            whole, memories = eqx.combine(hyper, fixed), {"state": memory, "model_state": model}
+            done = self.training(params, whole, start=t, steps=steps, adjoint=adjoint, **memories)
+            return (done.params, done.state, done.model_state), done.losses
 
         return run
 
     def window(self, now: _Now, fixed: PyTree) -> tuple[_Now, _Record]:
         """Trains for a window, and changes the hyperparameters."""
-        score = lambda state, hyper, t: self.score(state[0], eqx.combine(hyper, fixed), t)
+        score = lambda state, hyper, t: self.score(state, eqx.combine(hyper, fixed), t)
         stretch = self.horizon.advance(self.run(self.every, fixed), score, now.position, now.hyper)
         trained = trees.finite(stretch.end.state) & ~_is_far(stretch.value, now.recent, now.largest)
         good = trained & trees.finite((stretch.gradient, stretch.end.tangents))
@@ -250,10 +261,10 @@ def _remainder(loop: _Loop, now: _Now, fixed: PyTree, steps: int):
     return loop.run(steps, fixed)(now.position.state, now.hyper, now.position.t, Stored())
 
 
-def _drive(loop, params, hyper, progress, on_step):
+def _drive(loop, start, hyper, progress, on_step):
     """The whole run, piece by piece: where it ended, and the records."""
     _, fixed = eqx.partition(hyper, eqx.is_inexact_array)
-    now, records, done = loop.begin(params, hyper), [], 0
+    now, records, done = loop.begin(start, hyper), [], 0
     windows, rest = divmod(loop.training.steps, loop.every)
     piece = -(-windows // PIECES)
     with Bar(windows, "training", shown=progress) as bar:
@@ -326,8 +337,8 @@ def _conclude(loop, begin, state, hyper, records, losses) -> OnlineResult:
         )
     if counts[2]:
         message += f" Windows that diverged and were undone: {counts[2]}."
-    params, memory = state
-    return OnlineResult(params, memory, hyper, trajectory, losses, message)
+    params, memory, model = state
+    return OnlineResult(params, memory, hyper, trajectory, losses, message, model)
 
 
 def _check(training, optimizer, every, horizon):

@@ -53,3 +53,5 @@ class OnlineResult(NamedTuple):
     """The training loss at every step, float [steps]."""
     message: str
     """In words: how often it changed, and what was undone."""
+    model_state: PyTree = None
+    """The model's own state at the end; None if it has none."""

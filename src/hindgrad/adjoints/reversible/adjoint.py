@@ -12,6 +12,7 @@ from hindgrad.adjoints.failures import Failure, Raise, Warn, reported
 from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import Status, describe
 from hindgrad.adjoints.reversible.plan import Plan, plan_for
+from hindgrad.arguments import whole
 
 
 class Reversible(Adjoint):
@@ -35,6 +36,8 @@ class Reversible(Adjoint):
       of them that is a prefix of the parameters'.
     - `memory`: where the buffer is, such as `jax.memory.Space.Host`; beside the parameters unless
       given.
+    - `budget`: the bytes that the states of a model beside its weights may take, which are kept
+      at every step.
     - `failure`: `Raise()`, or `Report(status)` for NaN instead of an error.
 
     Raises `ValueError` if the optimizer cannot be undone or `min_decay` is missing;
@@ -53,6 +56,9 @@ class Reversible(Adjoint):
     min_decay: Any = None
     scale: PyTree = 1.0
     memory: Any = eqx.field(default=None, static=True)
+    budget: int = eqx.field(
+        default=2**28, kw_only=True, static=True, converter=whole("Reversible", "budget")
+    )
     failure: Failure = Raise()
 
     def __check_init__(self):

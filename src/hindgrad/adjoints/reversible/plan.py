@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from hindgrad import numerics
+from hindgrad import numerics, trees
 from hindgrad.adjoints.reversible.decays import Decays, decays_of
 from hindgrad.adjoints.reversible.failure import Messages
 from hindgrad.dynamics import GradientTraining
@@ -45,6 +45,8 @@ class Position(NamedTuple):
 
     state: State
     """Of `Fixed`s."""
+    model: PyTree
+    """The model's own state, in its own types: it is kept at every step, and never undone."""
     buffers: tuple[tuple[Buffer, ...], ...]
     """For each multiplication, of each leaf."""
     faults: tuple[tuple[Any, ...], ...]
@@ -63,7 +65,9 @@ class Plan(eqx.Module):
     messages: Messages
 
     def begin(self, state: PyTree, *, keep: bool) -> Position:
-        """The exact state, and empty buffers; without stacks unless `keep`."""
+        """The exact (params, memory), the model's state, and empty buffers; without stacks unless
+        `keep`."""
+        *state, model = state
         drift = lambda shape: None if shape is None else jnp.zeros(shape, jnp.float64)
         leaves = [
             fixed_point.encode(jnp.asarray(x), f.bits, f.digits, drift(f.drift))
@@ -73,13 +77,13 @@ class Plan(eqx.Module):
         buffers = tuple(tuple(map(make, lanes.leaves, lanes.rows)) for lanes in self.lanes)
         none = jnp.full(2, -1, jnp.int32)
         faults = tuple(tuple(none for _ in lanes.leaves) for lanes in self.lanes)
-        return Position(jax.tree.unflatten(self.structure, leaves), buffers, faults)
+        return Position(jax.tree.unflatten(self.structure, leaves), model, buffers, faults)
 
-    def decode(self, state: State) -> tuple[PyTree, PyTree]:
-        """The (params, memory) in their own types."""
-        leaves = jax.tree.leaves(state, is_leaf=is_fixed)
+    def decode(self, position: Position) -> tuple[PyTree, PyTree, PyTree]:
+        """The (params, memory, model) in their own types."""
+        leaves = jax.tree.leaves(position.state, is_leaf=is_fixed)
         floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, self.formats, strict=True)]
-        return tuple(jax.tree.unflatten(self.structure, floats))
+        return (*jax.tree.unflatten(self.structure, floats), position.model)
 
     def each_buffer(self, position: Position) -> list[tuple[int, Buffer, Any]]:
         """Every buffer, with its leaf's number and its faults."""
@@ -95,7 +99,9 @@ class Plan(eqx.Module):
 def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     """The plan of a run; `ValueError` if it cannot be undone."""
     _check_reversible(dynamics)
-    dynamics, state = jax.tree.map(_constant, (dynamics, state))
+    *state, model = state
+    _check_kept(adjoint, dynamics.steps, model)
+    dynamics, state = jax.tree.map(_constant, (dynamics, tuple(state)))
     state = State(*state)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
@@ -142,6 +148,17 @@ def _check_reversible(dynamics):
     if optimizer.irreversible is not None:
         raise ValueError(
             f"Reversible() cannot undo this: {optimizer.irreversible}. Use Checkpointed()."
+        )
+
+
+def _check_kept(adjoint, steps, model):
+    needed = steps * trees.nbytes(model)
+    if needed > adjoint.budget:
+        raise ValueError(
+            f"Reversible(budget={adjoint.budget}) keeps the model's state at every step, and "
+            f"{steps} steps of {trees.nbytes(model)} bytes are {needed} bytes. Give a larger "
+            "budget, keep averages of weights by hg.Averaged(optimizer, …), which runs backwards, "
+            "or use Checkpointed()."
         )
 
 

@@ -32,6 +32,8 @@ class Tape(NamedTuple):
     pushed: PyTree
     """Whether the buffers pushed a digit, at each step."""
     losses: PyTree
+    models: PyTree
+    """The model's state before each step."""
     begin: Position
     """Where it began: the very numbers, since a start computed again may be rounded otherwise."""
 
@@ -46,14 +48,14 @@ def forward(
     position = plan.begin(state, keep=keep)
 
     def body(position, k):
-        step = Step(plan, dynamics, schedule, k)
+        step, model = Step(plan, dynamics, schedule, k), position.model
         position, loss, pushed = step.forward(position)
-        return position, (loss, pushed)
+        return position, (loss, pushed, model if keep else None)
 
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-    position, (losses, pushed) = jax.lax.scan(body, position, ks)
-    tape = Tape(position, schedule, pushed, losses, begin)
-    return (plan.decode(position.state), losses), tape, _forward_status(plan, position)
+    position, (losses, pushed, models) = jax.lax.scan(body, position, ks)
+    tape = Tape(position, schedule, pushed, losses, models, begin)
+    return (plan.decode(position), losses), tape, _forward_status(plan, position)
 
 
 def undo(
@@ -63,13 +65,14 @@ def undo(
 
     def back(position, k, cotangent):
         step = Step(plan, dynamics, tape.schedule, k)
-        pushed = jax.tree.map(lambda p: p[k], tape.pushed)
+        pushed, model = jax.tree.map(lambda x: x[k], (tape.pushed, tape.models))
+        position = position._replace(model=model)
         position, gradient, before = step.backward(position, wanted, pushed)
         with numerics.setting(plan.decays.x64):
             pulled = dynamics.pull(wanted, before, k, cotangent, gradient, step.applied)
         return pulled, position
 
-    end = plan.decode(tape.position.state), cotangents
+    end = plan.decode(tape.position), cotangents
     pulled, position, differs = backward(back, dynamics, wanted, tape.position, end, tape.losses)
     with numerics.setting(plan.decays.x64):
         results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)

@@ -39,9 +39,10 @@ class Step:
         """The position after the step, the loss, and what was pushed."""
         pushed = {}
         position = self._do(self.moves.before, position, None, pushed)
-        params = numerics.isolate(self.plan.decode(position.state)[0], self.t)
+        params, t, model = numerics.isolate(self.plan.decode(position)[0], self.t, position.model)
         with numerics.setting(self.plan.decays.x64):
-            loss, grads = self._value_and_grad(*params)
+            (loss, model), grads = self._value_and_grad(params, t, model)
+        position = position._replace(model=model)
         (grads,) = numerics.isolate(grads)
         position = self._do(self.moves.absorb, position, grads, pushed)
         position = self._do(self.moves.after, position, None, pushed)
@@ -50,26 +51,30 @@ class Step:
     def backward(
         self, position: Position, wanted: PyTree, pushed: Pushed
     ) -> tuple[Position, Gradient, PyTree]:
-        """The position before the step, the gradient it took, and the (params, memory) before."""
+        """The position before the step, the gradient it took, and the state before."""
         position = self._undo(self.moves.after, position, None, pushed)
-        params, t = numerics.isolate(self.plan.decode(position.state)[0], self.t)
+        params, t, model = numerics.isolate(self.plan.decode(position)[0], self.t, position.model)
         with numerics.setting(self.plan.decays.x64):
-            gradient = self.dynamics.gradient(wanted, params, t, numerics.reproducible)
-        grads, sources = gradient.values
+            at = params, model
+            gradient = self.dynamics.gradient(wanted, at, t, numerics.reproducible)
+        grads, *others = gradient.values
         (grads,) = numerics.isolate(grads)
-        gradient = gradient._replace(values=(grads, sources))
+        gradient = gradient._replace(values=(grads, *others))
         position = self._undo(self.moves.absorb, position, grads, pushed)
         position = self._undo(self.moves.before, position, None, pushed)
-        return position, gradient, self.plan.decode(position.state)
+        return position, gradient, self.plan.decode(position)
 
     def applied(self, decays: PyTree) -> PyTree:
         """The optimizer's decays, with the values that are really applied."""
         return jax.tree.map(_applied, decays, self.now.bits, is_leaf=is_decay)
 
-    def _value_and_grad(self, params, t):
+    def _value_and_grad(self, params, t, model):
         dynamics = self.dynamics
-        loss = lambda params: dynamics.loss(params, dynamics.hyper, dynamics.batches(t))
-        return numerics.reproducible(jax.value_and_grad(loss), params)
+        loss = lambda params, model: dynamics.loss(
+            params, dynamics.hyper, dynamics.batches(t), model
+        )
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        return numerics.reproducible(gradient, params, model)
 
     def _do(self, moves, position, grads, pushed):
         for move in moves:
@@ -92,18 +97,19 @@ class Step:
 
     def _shift(self, move, position, grads, shift):
         state = position.state
-        (view,) = numerics.isolate(self._view(state))
+        (view,) = numerics.isolate(self._view(position))
         delta = numerics.reproducible(move.delta, view, _widened(grads))
         (delta,) = numerics.isolate(delta)
         new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
         return position._replace(state=put(move.where, state, new))
 
-    def _view(self, state):
+    def _view(self, position):
         """The state in float64: the parameters rounded as the model sees them, which makes
         products of two float32 numbers exact, the memory not."""
-        params, _ = self.plan.decode(state)
+        params, *_ = self.plan.decode(position)
         exact = lambda x: fixed_point.decode(x, jnp.float64)
-        return State(_widened(params), jax.tree.map(exact, state.memory, is_leaf=is_fixed))
+        memory = jax.tree.map(exact, position.state.memory, is_leaf=is_fixed)
+        return State(_widened(params), memory)
 
     def _multiply(self, move, i, position):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)

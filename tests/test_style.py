@@ -59,6 +59,7 @@ def test_imports_run_downward():
         "lazy",
         "trees",
         "arguments",
+        "model_state",
         "files",
         "progress",
         "cost",

@@ -175,11 +175,7 @@ class GradientTraining(Dynamics):
         params = self.optimizer.move(params, memory, coefficients)
         gradient = jax.value_and_grad(self.loss, has_aux=True)
         (loss, model), grads = gradient(params, self.hyper, self.batches(t), model)
-        given = (grads, memory, params, coefficients)
-        if self.optimizer.fault is None:
-            updated = self.optimizer.update(*given)
-        else:
-            updated = _watched(self.optimizer.update, given, message=self.optimizer.fault)
+        updated = self.optimizer.watched_update(grads, memory, params, coefficients)
         return (*updated, model), loss
 
     def pullback(self, wanted, state, k, cotangent):
@@ -382,25 +378,3 @@ def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Cal
     _, pull = eqx.filter_vjp(coefficients, sources)
     (sources,) = pull(cotangent)
     return sources
-
-
-@eqx.filter_custom_jvp
-def _watched(update: Callable, given: PyTree, *, message: str) -> PyTree:
-    """`update(*given)`, which raises if its derivative fails in forward mode."""
-    del message
-    return update(*given)
-
-
-@_watched.def_jvp
-def _watched_jvp(primals, tangents, *, message):
-    def push(tangents):
-        return eqx.filter_jvp(lambda update, given: update(*given), primals, tangents)
-
-    after, moved = push(tangents)
-    # What is not finite makes NaN of zeros. (A check of the tangents themselves would not be
-    # linear in them: it could not be transposed for second derivatives.)
-    _, still = push(jax.tree.map(jnp.zeros_like, tangents))
-    grads, _, params, _ = primals[1]
-    fine = trees.finite((grads, params, after[0]))
-    failed = fine & ~trees.finite(still)
-    return after, errors.raise_if(moved, failed, jnp.int32(0), [message])

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from hindgrad import trees
+from hindgrad import errors, trees
 from hindgrad.optimizers.base import Optimizer
 from hindgrad.optimizers.moves import MovingOptimizer
 
@@ -42,3 +44,34 @@ class ClosedOptimizer(eqx.Module):
             fault=optimizer.fault(optimizer.coefficients(hyper, start)),
             gradient_is_constant=optimizer.gradient_is_constant,
         )
+
+    def watched_update(
+        self, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """`update`, which raises if its derivative fails in forward mode."""
+        given = (grads, memory, params, coefficients)
+        if self.fault is None:
+            return self.update(*given)
+        return _watched(self.update, given, message=self.fault)
+
+
+@eqx.filter_custom_jvp
+def _watched(update: Callable, given: PyTree, *, message: str) -> PyTree:
+    """`update(*given)`, which raises if its derivative fails in forward mode."""
+    del message
+    return update(*given)
+
+
+@_watched.def_jvp
+def _watched_jvp(primals, tangents, *, message):
+    def push(tangents):
+        return eqx.filter_jvp(lambda update, given: update(*given), primals, tangents)
+
+    after, moved = push(tangents)
+    # What is not finite makes NaN of zeros. (A check of the tangents themselves would not be
+    # linear in them: it could not be transposed for second derivatives.)
+    _, still = push(jax.tree.map(jnp.zeros_like, tangents))
+    grads, _, params, _ = primals[1]
+    fine = trees.finite((grads, params, after[0]))
+    failed = fine & ~trees.finite(still)
+    return after, errors.raise_if(moved, failed, jnp.int32(0), [message])

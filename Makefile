@@ -22,7 +22,8 @@ test: $(READY)
 test-optimised: $(READY)
 	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/exact \
 		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
-		tests/test_numerics.py tests/test_docs.py
+		tests/test_numerics.py tests/test_docs.py \
+		tests/test_model_state.py tests/optimizers/test_averaged.py
 
 # The library alone, without the commands and the experiments.
 LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \

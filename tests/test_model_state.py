@@ -193,7 +193,7 @@ def test_equinox(x64):
     hyper = {"rate": 0.1}
     wanted = jax.grad(lambda h: by_hand(h, loss, score, init))(hyper)
     value = objective(init, score, loss=loss)
-    for name in EXACT:
+    for name in ("stored", "forward", "reversible"):
         assert_close(jax.grad(lambda h, n=name: value(h, adjoint=EXACT[n]))(hyper), wanted)
     of_pair = objective(init(hyper, None), score, loss=loss)
     assert_close(jax.grad(of_pair)(hyper), wanted)

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -120,9 +121,9 @@ class GradientTraining(Dynamics):
     The state is (params, memory, model): the optimizer's memory, and the model's own state, which
     the loss changes (None if it has none). The output is the loss. The pullback takes one gradient
     and one tangent of it (forward over reverse: the Hessian is symmetric), so that a hypergradient
-    costs about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form); the model's
-    state takes one more pass back. Where the loss has derivative rules of its own, or complex
-    numbers, the gradient is pulled back in reverse.
+    costs about four trainings (MixFlow-MG, arXiv 2505.00793, uses the same form); the cotangent
+    of the model's state goes back by the same tangent. Where the loss has derivative rules of its
+    own, or complex numbers, the gradient is pulled back in reverse.
 
     All functions are closed: what they close over is part of the pytree.
     """
@@ -191,8 +192,8 @@ class GradientTraining(Dynamics):
         t: Int[Array, ""],
         evaluate: Callable[..., Any] = lambda function, *args: function(*args),
     ) -> Gradient:
-        """The gradient at (params, model), the point where step `t` takes it, by
-        `evaluate(function, params, sources, the model's floats)`."""
+        """The gradient at (params, model), the point where step `t` takes it; `evaluate(function,
+        *arguments)` calls what computes it."""
         params, model = at
         sources, rest = eqx.partition(self, wanted)
         floats, others = eqx.partition(model, eqx.is_inexact_array)
@@ -201,30 +202,40 @@ class GradientTraining(Dynamics):
             whole, model = eqx.combine(sources, rest), eqx.combine(floats, others)
             return whole.loss(params, whole.hyper, whole.batches(t), model)
 
-        def gradients(params, sources, floats):
-            gradient = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
-            value_and_model, values = evaluate(gradient, params, sources, floats)
+        def pulled(of_model, *inputs):
+            """(value, model), and the gradient of the value plus `of_model` times the model."""
+            if not jax.tree.leaves(of_model):
+                return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(*inputs)
+
+            def floats_apart(*inputs):
+                value, model = loss(*inputs)
+                return (value, eqx.filter(model, eqx.is_inexact_array)), model
+
+            (value, _), pull, model = jax.vjp(floats_apart, *inputs, has_aux=True)
+            return (value, model), pull((jnp.ones_like(value), of_model))
+
+        def gradients(of_model, *inputs):
+            value_and_model, values = evaluate(pulled, of_model, *inputs)
             return values, value_and_model
 
-        inputs = params, sources, floats
+        inputs, nothing = (params, sources, floats), jax.tree.map(jnp.zeros_like, floats)
         if not self.optimizer.gradient_is_constant and not self.is_symmetric(inputs):
-            return _pulled_in_reverse(gradients, inputs)
-        at_params = lambda params: gradients(params, sources, floats)
-        if self.optimizer.gradient_is_constant:
-            values, (value, after) = at_params(params)
-            tangent = lambda _: jax.tree.map(jnp.zeros_like, values)
-        else:
-            values, tangent, (value, after) = jax.linearize(at_params, params, has_aux=True)
+            return _pulled_in_reverse(partial(gradients, nothing), inputs)
 
-        def transpose(of_gradient, of_loss, of_model=None):
-            moved = tangent(of_gradient)
-            if of_loss is not None:
-                scaled = lambda m, g: m + (of_loss * g).astype(m.dtype)
-                moved = jax.tree.map(scaled, moved, values)
-            if jax.tree.leaves(of_model):
-                after = lambda *inputs: eqx.filter(loss(*inputs)[1], eqx.is_inexact_array)
-                moved = trees.add(moved, jax.vjp(after, *inputs)[1](of_model))
-            return moved
+        # What the cotangent of the model adds is linear in it, and so a part of the same tangent.
+        def of_params(params, of_model):
+            gradient_is_constant = self.optimizer.gradient_is_constant
+            params = jax.lax.stop_gradient(params) if gradient_is_constant else params
+            return gradients(of_model, params, sources, floats)
+
+        values, tangent, (value, after) = jax.linearize(of_params, params, nothing, has_aux=True)
+
+        def transpose(of_gradient, of_loss, of_model=nothing):
+            moved = tangent(of_gradient, of_model)
+            if of_loss is None:
+                return moved
+            scaled = lambda m, g: m + (of_loss * g).astype(m.dtype)
+            return jax.tree.map(scaled, moved, values)
 
         return Gradient(value, after, values, transpose)
 

@@ -133,7 +133,7 @@ class Training(eqx.Module):
     - `steps`: how many steps (at least 1).
     """
 
-    loss: Callable[..., Float[Array, ""]]
+    loss: Callable[..., Any]
     optimizer: Optimizer = eqx.field(kw_only=True)
     batches: Callable[[Int[Array, ""]], Any] = eqx.field(kw_only=True)
     steps: int = eqx.field(kw_only=True, static=True, converter=as_steps)

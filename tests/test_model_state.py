@@ -288,6 +288,9 @@ def test_estimators_see_the_state():
 
 
 def test_tune_and_its_diagnostics():
+    assert hg.check(objective(), HYPER).ok
+    precise = hg.precision(objective(), HYPER).leaves.values()
+    assert all(leaf.error < 1e-4 for leaf in precise)
     found = hg.tune(objective(), HYPER, optax.adam(0.01), steps=5, key=0, progress=False)
     assert found.value < objective()(HYPER, 0)
     assert np.isfinite(hg.diagnose(objective(), HYPER, key=0).metasmoothness)
@@ -297,9 +300,14 @@ def test_real_time_tuning():
     params, state = start(HYPER, None)
     valid = lambda params, hyper, t, state: score(params, hyper, None, state)
     options = {"every": 2, "progress": False, "model_state": state}
-    result = hg.tune_online(training(), params, HYPER, valid, optax.adam(0.01), **options)
-    assert result.model_state["count"] == STEPS
-    assert len(result.trajectory.steps) == STEPS // 2
+    forwards, backwards = (
+        hg.tune_online(training(), params, HYPER, valid, optax.sgd(0.1), horizon=horizon, **options)
+        for horizon in (hg.horizons.Forgotten(), hg.horizons.LastWindow())
+    )
+    assert forwards.model_state["count"] == STEPS
+    assert abs(forwards.hyper["decay"] - HYPER["decay"]) > 1e-3
+    assert_close(forwards.hyper, backwards.hyper, rtol=1e-4)
+    assert_close(forwards.model_state["mean"], backwards.model_state["mean"], rtol=1e-3)
 
 
 def test_a_state_that_is_too_large_to_keep():
@@ -331,11 +339,35 @@ def changed(change):
         (lambda value, after: (value, after | {"new": 1}), "keeps its structure"),
         (lambda value, after: (value, after | {"mean": jnp.zeros(2)}), r"\['mean'\].*float32\[2\]"),
         (lambda value, after: (value, after | {"count": 1.5}), r"\['count'\] from int32"),
+        (lambda value, after: (value, after | {"count": 1}), r"\['count'\] from int32\[\] into 1"),
     ],
 )
 def test_a_state_that_changes(change, message):
     with pytest.raises(ValueError, match=message):
         objective(loss=changed(change))(HYPER)
+
+
+@pytest.mark.parametrize("begin", [0, False])
+def test_a_number_that_is_no_array_cannot_change(begin):
+    """Every step would get the first one."""
+    for change in (lambda n: n + 1, lambda n: n + jnp.int32(1)):
+        loss = lambda p, h, batch, state, c=change: (jnp.sum(p), {"n": c(state["n"])})
+        run = hg.Training(loss, optimizer=hg.Momentum(0.1), batches=lambda t: None, steps=3)
+        with pytest.raises(ValueError, match=rf"\['n'\], which is {begin}: only arrays"):
+            run(jnp.ones(2), {}, model_state={"n": begin})
+    loss = lambda p, h, batch, state: (jnp.sum(p), state)
+    run = hg.Training(loss, optimizer=hg.Momentum(0.1), batches=lambda t: None, steps=3)
+    assert run(jnp.ones(2), {}, model_state={"n": begin}).model_state == {"n": begin}
+
+
+def test_a_score_of_a_state_that_is_not_there():
+    plain = lambda params, hyper, batch: jnp.sum(params["w"] ** 2)
+    params, _ = start(HYPER, None)
+    with pytest.raises(ValueError, match="The score takes a fourth argument"):
+        objective(params, loss=plain)(HYPER)
+    valid = lambda params, hyper, t, state: 0.0
+    with pytest.raises(ValueError, match="The valid_loss takes a fourth argument"):
+        hg.tune_online(training(plain), params, HYPER, valid, optax.adam(0.01), every=2)
 
 
 def test_a_state_on_one_side_only():

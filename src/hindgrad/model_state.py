@@ -21,6 +21,22 @@ def takes_state(function: Callable[..., Any]) -> bool:
     return sum(p.kind in positional and p.default is p.empty for p in parameters) > 3
 
 
+def arguments(name: str, function: Callable[..., Any], state: PyTree) -> tuple[PyTree, ...]:
+    """The state as the arguments that a score has for it: one or none.
+
+    Raises `ValueError` if it has one, and there is no state.
+    """
+    if not takes_state(function):
+        return ()
+    if state is None:
+        raise ValueError(
+            f"The {name} takes a fourth argument, the model's state, and there is none: the "
+            "training's loss takes three. Give the argument a default, or write the loss as "
+            "(params, hyper, batch, state) -> (value, state)."
+        )
+    return (state,)
+
+
 def check_given(loss: Callable[..., Any], state: PyTree) -> None:
     """Raises `ValueError` if a loss takes a state and there is none, or the reverse."""
     takes, is_given = takes_state(loss), state is not None
@@ -39,8 +55,8 @@ def check_given(loss: Callable[..., Any], state: PyTree) -> None:
 def value_and_state(result: Any, before: PyTree) -> tuple[Any, PyTree]:
     """What a loss that takes a state returned: the value, and the arrays of the state after it.
 
-    Raises `ValueError` if there is no state, or if it has another structure, shape or dtype than
-    the one `before`.
+    Raises `ValueError` if there is no state, if it has another structure, shape or dtype than the
+    one `before`, or if what is no array has changed: every step would get the first one.
     """
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
@@ -57,6 +73,11 @@ def value_and_state(result: Any, before: PyTree) -> tuple[Any, PyTree]:
         )
     pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
     for (path, a), b in pairs:
+        if not eqx.is_array(a) and (eqx.is_array(b) or (a is not b and a != b)):
+            raise ValueError(
+                f"The loss changed the state{jax.tree_util.keystr(path)}, which is {a!r}: only "
+                "arrays change from step to step. Begin with an array, such as jnp.int32(0)."
+            )
         if eqx.is_array(a) and (not eqx.is_array(b) or (a.shape, a.dtype) != (b.shape, b.dtype)):
             found = f"{b.dtype}{list(b.shape)}" if eqx.is_array(b) else repr(b)
             raise ValueError(

@@ -13,7 +13,7 @@ from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import Hypergradient, OneStep, ScoredRun
 from hindgrad.arguments import as_key
-from hindgrad.model_state import takes_state
+from hindgrad.model_state import arguments, takes_state
 from hindgrad.training import Training, as_adjoint, as_scalar, as_steps
 
 
@@ -146,8 +146,7 @@ class Objective(eqx.Module):
     def scored_by(self, params: PyTree, hyper: PyTree, key: PRNGKeyArray, model: PyTree):
         """The score of parameters and of the model's state, by a function of these."""
         score: Any = self.score
-        given = (params, hyper, key, model) if takes_state(score) else (params, hyper, key)
-        return as_scalar("score", score(*given))
+        return as_scalar("score", score(params, hyper, key, *arguments("score", score, model)))
 
 
 @programs.compiled

@@ -84,3 +84,5 @@ def test_misuse():
         hg.Averaged(hg.from_optax(lambda h: None), decay=0.9)
     with pytest.raises(ValueError, match=r"Averaged\(decay\)=1"):
         hg.Averaged(hg.Momentum(0.1), decay=1)
+    with pytest.raises(ValueError, match="Average once"):
+        objective(hg.Averaged(averaged(hg.Momentum(0.1)), decay=0.5))(HYPER)

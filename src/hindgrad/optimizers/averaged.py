@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from hindgrad import trees
 from hindgrad.optimizers.base import DECAY, Coefficient, check_number, evaluate, numbers, spread
-from hindgrad.optimizers.moves import Add, Keep, MovingOptimizer, Scale, State, is_decay
+from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, State, is_decay
 
 
 class AveragedMemory(NamedTuple):
@@ -46,6 +46,7 @@ class Averaged(MovingOptimizer):
     - `inner`: `Momentum(…)`, `Adam(…)` or another `hg.moves.MovingOptimizer`.
     - `decay`: the share of the average kept at each step, in [0, 1): a number, a pytree of numbers
       that is a prefix of the parameters', or a function `(hyper, t)` that returns one of these.
+      Its name for `Reversible(min_decay={…})` is `average`.
     """
 
     inner: MovingOptimizer = eqx.field(converter=_moving)
@@ -70,7 +71,13 @@ class Averaged(MovingOptimizer):
         return self.inner.fault(coefficients)
 
     def coefficients(self, hyper, t):
-        return self.inner.coefficients(hyper, t) | {"average": evaluate(self.decay, hyper, t)}
+        inner = self.inner.coefficients(hyper, t)
+        if "average" in inner:
+            raise ValueError(
+                f"Averaged({type(self.inner).__name__}): it has a coefficient `average` of its "
+                "own, as an Averaged has. Average once."
+            )
+        return inner | {"average": evaluate(self.decay, hyper, t)}
 
     def constants(self):
         return self.inner.constants() | numbers({"average": self.decay})
@@ -91,7 +98,7 @@ class Averaged(MovingOptimizer):
             lambda w, p: w * p.astype(trees.widest(p.dtype)), lost, state.params
         )
         averaging = [Scale(_average, "average"), Add(_average, share)]
-        return type(inner)(before, absorb, [*after, *averaging])
+        return Moves(before, absorb, [*after, *averaging])
 
 
 def _average(state):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from hindgrad import programs, trees
 from hindgrad.adjoints import Stored
 from hindgrad.arguments import Whole, as_whole, floats_and_rest
-from hindgrad.model_state import takes_state
+from hindgrad.model_state import arguments
 from hindgrad.progress import Bar
 from hindgrad.training import Training
 from hindgrad.tuning.constraints import projection
@@ -182,7 +182,7 @@ class _Loop(eqx.Module):
     def score(self, state: PyTree, hyper: PyTree, t: Array) -> Float[Array, ""]:
         """The validation loss."""
         params, _, model = state
-        more = (model,) if takes_state(self.valid_loss) else ()
+        more = arguments("valid_loss", self.valid_loss, model)
         value = jnp.asarray(self.valid_loss(params, hyper, t, *more))
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(

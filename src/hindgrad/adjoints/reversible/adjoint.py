@@ -20,7 +20,7 @@ class Reversible(Adjoint):
 
     Exact, and verified: the run must come home to the initial state, bit for bit, or an error is
     raised. Memory: one state, and for every step the log2(1/decay) bits of each parameter that
-    the multiplication by the decay would lose.
+    the multiplication by the decay would lose, and a model's state beside its weights.
 
     For `Momentum` (all conventions but Nesterov), `Adam`, and any other `MovingOptimizer` with
     reversible moves. Parameters and moments are fixed-point numbers; a decay is applied to within
@@ -47,7 +47,7 @@ class Reversible(Adjoint):
 
     traits = Traits(
         states="the step after, taken back",
-        memory="one state, and log2(1/decay) bits per parameter and step",
+        memory="one state; per step log2(1/decay) bits per parameter, and a model's state",
         replays="none",
         exact="yes, to the bit",
         optimizers="`Momentum` (not `Nesterov`), `Adam`, reversible ones of your own",

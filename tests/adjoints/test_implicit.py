@@ -389,7 +389,7 @@ def test_what_is_held_is_a_constant(x64, optimizer):
         return jnp.sum(jnp.sin(found[:3])) + (0.7 if is_held else found[3])
 
     found = jax.grad(lambda h: objective(h, adjoint=hg.Implicit()))(0.3)
-    tolerance = 1e-2 if optimizer is HELD.get("steps by the sign") else 1e-9
+    tolerance = 1e-2 if optimizer is HELD["steps by the sign"] else 1e-9
     np.testing.assert_allclose(found, jax.grad(solution)(0.3), rtol=tolerance)
 
 

@@ -23,7 +23,8 @@ test-optimised: $(READY)
 	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/exact \
 		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
 		tests/test_numerics.py tests/test_docs.py \
-		tests/test_model_state.py tests/optimizers/test_averaged.py
+		tests/test_model_state.py tests/test_microbatches.py tests/optimizers/test_averaged.py \
+		tests/optimizers/test_clipping.py
 
 # The library alone, without the commands and the experiments.
 LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \

@@ -60,6 +60,7 @@ def test_imports_run_downward():
         "trees",
         "arguments",
         "model_state",
+        "microbatches",
         "files",
         "progress",
         "cost",

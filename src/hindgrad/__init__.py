@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.objective import RunScore as RunScore
     from hindgrad.optimizers import Adam as Adam
     from hindgrad.optimizers import Averaged as Averaged
+    from hindgrad.optimizers import ClipByGlobalNorm as ClipByGlobalNorm
+    from hindgrad.optimizers import ClipByValue as ClipByValue
     from hindgrad.optimizers import Coupled as Coupled
     from hindgrad.optimizers import Damped as Damped
     from hindgrad.optimizers import Decoupled as Decoupled

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int, PyTree
 from hindgrad import model_state as model_states
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Checkpointed
+from hindgrad.arguments import whole_or_none
 from hindgrad.dynamics import GradientTraining, Recurrence
+from hindgrad.microbatches import accumulated
 from hindgrad.optimizers import Optimizer
 
 LAST = 2**31 - 1
@@ -131,12 +133,18 @@ class Training(eqx.Module):
     - `batches`: a pure function of the step, `t -> batch`: `minibatches(…)`, `full_batch(…)` or
       your own. Being pure, it lets a step be run again exactly.
     - `steps`: how many steps (at least 1).
+    - `microbatch`: rows of which the gradient is taken at a time: the activations of so many are in
+      memory at once, also on the way back, and each is computed once more. It must divide the
+      batch's rows, and the loss be a mean over them. All rows unless given.
     """
 
     loss: Callable[..., Any]
     optimizer: Optimizer = eqx.field(kw_only=True)
     batches: Callable[[Int[Array, ""]], Any] = eqx.field(kw_only=True)
     steps: int = eqx.field(kw_only=True, static=True, converter=as_steps)
+    microbatch: int | None = eqx.field(
+        default=None, kw_only=True, static=True, converter=whole_or_none("Training", "microbatch")
+    )
 
     def __check_init__(self):
         if not isinstance(self.optimizer, Optimizer):
@@ -208,6 +216,8 @@ def _train(training, params, fixed, hyper, adjoint, memories, start, steps):
         value, after = model_states.value_and_state(training.loss(*given, before), before)
         return as_scalar("loss", value), after
 
+    if training.microbatch is not None:
+        loss = accumulated(loss, training.microbatch)
     _check_function_of_step(training.batches, start)
     optimizer = training.optimizer
     if memory is None:

@@ -3,6 +3,8 @@
 from hindgrad.optimizers.adam import Adam as Adam
 from hindgrad.optimizers.averaged import Averaged as Averaged
 from hindgrad.optimizers.base import Optimizer as Optimizer
+from hindgrad.optimizers.clipping import ClipByGlobalNorm as ClipByGlobalNorm
+from hindgrad.optimizers.clipping import ClipByValue as ClipByValue
 from hindgrad.optimizers.from_optax import from_optax as from_optax
 from hindgrad.optimizers.momentum import Damped as Damped
 from hindgrad.optimizers.momentum import HeavyBall as HeavyBall

@@ -18,6 +18,7 @@ from hindgrad.optimizers.base import (
     spread,
     zeros_for,
 )
+from hindgrad.optimizers.clipping import Clip, as_clip, clipped
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, is_decay
 from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
 
@@ -45,6 +46,7 @@ class Adam(MovingOptimizer):
     - `b1`, `b2`: the decays of the first and second moment, in [0, 1).
     - `eps`: added to the root of the second moment, in units of gradient (above 0).
     - `weight_decay`: `Coupled(…)`, `Decoupled(…)` or None.
+    - `clip`: `ClipByGlobalNorm(…)`, `ClipByValue(…)` or None.
 
     All but `eps` may be a number, a pytree of numbers that is a prefix of the parameters', or a
     function `(hyper, t)` that returns one of these.
@@ -55,6 +57,7 @@ class Adam(MovingOptimizer):
     b2: Coefficient = 0.999
     eps: float = 1e-8
     weight_decay: WeightDecay | None = eqx.field(default=None, kw_only=True)
+    clip: Clip | None = eqx.field(default=None, kw_only=True, converter=as_clip("Adam"))
 
     def __check_init__(self):
         for name in ("rate", "b1", "b2"):
@@ -64,7 +67,7 @@ class Adam(MovingOptimizer):
 
     @property
     def ranges(self):
-        return {"rate": ANY, "b1": DECAY, "b2": DECAY, "weight_decay": ANY}
+        return {"rate": ANY, "b1": DECAY, "b2": DECAY, "weight_decay": ANY, "clip": ANY}
 
     def coefficients(self, hyper, t):
         return {name: evaluate(value, hyper, t) for name, value in self._given().items()}
@@ -76,7 +79,12 @@ class Adam(MovingOptimizer):
         given = {"rate": self.rate, "b1": self.b1, "b2": self.b2}
         if self.weight_decay is not None:
             given["weight_decay"] = self.weight_decay.strength
+        if self.clip is not None:
+            given["clip"] = self.clip.limit
         return given
+
+    def clipped(self, grads, coefficients):
+        return clipped(self.clip, grads, coefficients)
 
     def init(self, params, coefficients):
         zeros = zeros_for(params)

@@ -82,6 +82,9 @@ class Averaged(MovingOptimizer):
     def constants(self):
         return self.inner.constants() | numbers({"average": self.decay})
 
+    def clipped(self, grads, coefficients):
+        return self.inner.clipped(grads, coefficients)
+
     def init(self, params, coefficients):
         wide = lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32))
         return AveragedMemory(self.inner.init(params, coefficients), jax.tree.map(wide, params))

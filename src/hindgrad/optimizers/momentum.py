@@ -18,6 +18,7 @@ from hindgrad.optimizers.base import (
     spread,
     zeros_for,
 )
+from hindgrad.optimizers.clipping import Clip, as_clip, clipped
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale
 from hindgrad.optimizers.weight_decay import Decoupled, WeightDecay, shrinking
 
@@ -136,6 +137,7 @@ class Momentum(MovingOptimizer):
     - `rate`: the learning rate α, in units of parameter per unit of velocity.
     - `decay`: the share m of the velocity kept at each step, in [0, 1).
     - `weight_decay`: `Coupled(…)`, `Decoupled(…)` or None.
+    - `clip`: `ClipByGlobalNorm(…)`, `ClipByValue(…)` or None.
     - `convention`: `Damped()`, `PositionFirst()`, `HeavyBall()` or `Nesterov()`.
 
     Rate, decay and the strength of weight decay are each a number, a pytree of numbers that is a
@@ -145,6 +147,7 @@ class Momentum(MovingOptimizer):
     rate: Coefficient
     decay: Coefficient = 0.9
     weight_decay: WeightDecay | None = eqx.field(default=None, kw_only=True)
+    clip: Clip | None = eqx.field(default=None, kw_only=True, converter=as_clip("Momentum"))
     convention: Convention = eqx.field(default=Damped(), kw_only=True)
 
     def __check_init__(self):
@@ -158,7 +161,7 @@ class Momentum(MovingOptimizer):
 
     @property
     def ranges(self):
-        return {"rate": ANY, "decay": DECAY, "weight_decay": ANY}
+        return {"rate": ANY, "decay": DECAY, "weight_decay": ANY, "clip": ANY}
 
     def coefficients(self, hyper, t):
         return {name: evaluate(value, hyper, t) for name, value in self._given().items()}
@@ -170,7 +173,12 @@ class Momentum(MovingOptimizer):
         given = {"rate": self.rate, "decay": self.decay}
         if self.weight_decay is not None:
             given["weight_decay"] = self.weight_decay.strength
+        if self.clip is not None:
+            given["clip"] = self.clip.limit
         return given
+
+    def clipped(self, grads, coefficients):
+        return clipped(self.clip, grads, coefficients)
 
     def init(self, params, coefficients):
         del coefficients

@@ -150,6 +150,11 @@ class MovingOptimizer(Optimizer):
     def moves(self, params: PyTree, coefficients: PyTree, decays: dict[str, PyTree]) -> Moves:
         """The step. `params` (arrays or structs) give shapes and dtype only."""
 
+    def clipped(self, grads: PyTree, coefficients: PyTree) -> PyTree:
+        """The gradient as the moves get it."""
+        del coefficients
+        return grads
+
     @property
     def irreversible(self) -> str | None:
         """Why the moves cannot be undone; None if they can."""
@@ -180,7 +185,7 @@ class MovingOptimizer(Optimizer):
     ) -> tuple[PyTree, PyTree]:
         """`update` with these decays for its own."""
         # Of a complex loss, JAX's gradient is the conjugate of the direction of steepest ascent.
-        grads = jax.tree.map(jnp.conj, grads)
+        grads = self.clipped(jax.tree.map(jnp.conj, grads), coefficients)
         moves = self.moves(params, coefficients, decays)
         state = State(params, memory)
         return tuple(_play([*moves.absorb, *moves.after], state, grads, decays))

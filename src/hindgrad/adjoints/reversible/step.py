@@ -29,8 +29,8 @@ class Step:
         asked = _computed_once(self.now.decays)
         applied = jax.tree.map(_applied, asked, self.now.bits, is_leaf=is_decay)
         like, coefficients = plan.decays.like, self.now.coefficients
-        optimizer: Any = dynamics.optimizer.moving
-        self.moves: Moves = optimizer.moves(like, coefficients, applied)
+        self.optimizer: Any = dynamics.optimizer.moving
+        self.moves: Moves = self.optimizer.moves(like, coefficients, applied)
         # Each multiplication's number among the plan's lanes.
         scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]
         self.number = {id(move): i for i, move in enumerate(scales)}
@@ -43,8 +43,7 @@ class Step:
         with numerics.setting(self.plan.decays.x64):
             (loss, model), grads = self._value_and_grad(params, t, model)
         position = position._replace(model=model)
-        (grads,) = numerics.isolate(grads)
-        position = self._do(self.moves.absorb, position, grads, pushed)
+        position = self._do(self.moves.absorb, position, self._clipped(grads), pushed)
         position = self._do(self.moves.after, position, None, pushed)
         return position, loss, tuple(pushed[i] for i in sorted(pushed))
 
@@ -60,7 +59,7 @@ class Step:
         grads, *others = gradient.values
         (grads,) = numerics.isolate(grads)
         gradient = gradient._replace(values=(grads, *others))
-        position = self._undo(self.moves.absorb, position, grads, pushed)
+        position = self._undo(self.moves.absorb, position, self._clipped(grads), pushed)
         position = self._undo(self.moves.before, position, None, pushed)
         return position, gradient, self.plan.decode(position)
 
@@ -75,6 +74,12 @@ class Step:
         )
         gradient = jax.value_and_grad(loss, has_aux=True)
         return numerics.reproducible(gradient, params, model)
+
+    def _clipped(self, grads):
+        """The gradient in float64, clipped."""
+        (grads,) = numerics.isolate(_widened(grads))
+        clipped = lambda grads: self.optimizer.clipped(grads, self.now.coefficients)
+        return numerics.isolate(numerics.reproducible(clipped, grads))[0]
 
     def _do(self, moves, position, grads, pushed):
         for move in moves:
@@ -98,7 +103,7 @@ class Step:
     def _shift(self, move, position, grads, shift):
         state = position.state
         (view,) = numerics.isolate(self._view(position))
-        delta = numerics.reproducible(move.delta, view, _widened(grads))
+        delta = numerics.reproducible(move.delta, view, grads)
         (delta,) = numerics.isolate(delta)
         new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
         return position._replace(state=put(move.where, state, new))

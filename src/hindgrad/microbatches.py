@@ -1,0 +1,82 @@
+"""Gradients accumulated over microbatches: a batch's loss, a few rows at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+
+def accumulated(loss: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """The same loss `(params, hyper, batch, model) -> (value, model)`, a mean over the batch's
+    rows, as the mean over microbatches of `size` rows, each of which is run again on the way back.
+
+    Every key in the batch has the microbatch's number folded in; the model's state goes from one
+    microbatch to the next.
+    """
+
+    @jax.checkpoint
+    def of_rows(params, hyper, rows, others, number, model):
+        batch = eqx.combine(rows, jax.tree.map(lambda x: _own(x, number), others))
+        return loss(params, hyper, batch, model)
+
+    def mean(params, hyper, batch, model):
+        rows, others, count = _in_microbatches(batch, size)
+
+        def body(carry, xs):
+            total, model = carry
+            value, model = of_rows(params, hyper, xs[0], others, xs[1], model)
+            return (total + value / count, model), None
+
+        numbers = jnp.arange(count, dtype=jnp.int32)
+        struct, _ = jax.eval_shape(
+            of_rows, params, hyper, jax.tree.map(lambda x: x[0], rows), others, numbers[0], model
+        )
+        begin = jnp.zeros(struct.shape, struct.dtype), model
+        (value, model), _ = jax.lax.scan(body, begin, (rows, numbers))
+        return value, model
+
+    return mean
+
+
+def _own(leaf, number):
+    return jax.random.fold_in(leaf, number) if _is_key(leaf) else leaf
+
+
+def _is_key(x):
+    return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _in_microbatches(batch: PyTree, size: int) -> tuple[PyTree, PyTree, int]:
+    """The batch's rows [microbatches, size, …], what has no rows (scalars, keys), and the number of
+    microbatches.
+
+    Raises `ValueError` if the arrays differ in their rows, or `size` does not divide them.
+    """
+    has_rows = lambda x: eqx.is_array(x) and x.ndim > 0
+    rows, others = eqx.partition(batch, has_rows)
+    lengths = {
+        "batch" + jax.tree_util.keystr(path): leaf.shape[0]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(rows)
+    }
+    if not lengths:
+        raise ValueError(
+            f"Training(microbatch={size}): the batch has no array with rows, so there is nothing "
+            "to split."
+        )
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(
+            f"Training(microbatch={size}): every array in the batch is split by its first axis, "
+            f"and they differ in its length: {found}. Let the loss close over what has no rows."
+        )
+    (n,) = set(lengths.values())
+    if n % size:
+        raise ValueError(
+            f"Training(microbatch={size}) does not divide the {n} rows of a batch. Give one of "
+            f"{[d for d in range(1, n + 1) if n % d == 0]}."
+        )
+    cut = lambda x: x.reshape(n // size, size, *x.shape[1:])
+    return jax.tree.map(cut, rows), others, n // size

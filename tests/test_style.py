@@ -78,6 +78,7 @@ def test_imports_run_downward():
         "schedules",
         "training",
         "objective",
+        "segments",
         "target",
     ]
     layers += ["diagnostics", "tuning", "learned", "apps"]

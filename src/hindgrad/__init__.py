@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.optimizers import PositionFirst as PositionFirst
     from hindgrad.optimizers import from_optax as from_optax
     from hindgrad.optimizers import moves as moves
+    from hindgrad.segments.hypergradient import hypergradient as hypergradient
     from hindgrad.training import Run as Run
     from hindgrad.training import Training as Training
     from hindgrad.training import unroll as unroll

@@ -6,8 +6,8 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,24 +115,17 @@ class Checkpoint:
                 call, noted = Call(**saved["call"]), saved["notes"]
             except Exception:  # whatever a damaged file may make of orbax
                 continue
-            if name := difference(call, self._call):
-                raise ValueError(
-                    f"The checkpoint in {self._directory} belongs to a call with another `{name}`. "
-                    "Give the same arguments to go on with it, or another directory."
-                )
+            check_same(self._states.parent, call, self._call)
             trees, _ = _apart(like(noted), notes)
             try:
-                arrays = self._read(step, arrays=self._args.StandardRestore(_numbered(trees)))
-                trees = _as_tree(arrays, trees)
+                arrays = self._read(step, arrays=self._args.StandardRestore(numbered(trees)))
+                trees = as_tree(arrays, trees)
             except Exception:
                 continue
             self._forget(newer_than=step)
             return type(begin)(**trees, **{name: noted[name] for name in notes})
         if steps:
-            raise ValueError(
-                f"The checkpoint in {self._directory} cannot be read: it is damaged, or another "
-                "program's. Delete the directory to begin anew, or name another one."
-            )
+            raise ValueError(unreadable(self._states.parent))
         return begin
 
     def save(self, step: int, state: Any, notes: Sequence[str], *, now: bool) -> None:
@@ -144,29 +137,16 @@ class Checkpoint:
             return
         trees, noted = _apart(state, notes)
         arguments = self._args.Composite(
-            arrays=self._args.StandardSave(_numbered(trees)),
+            arrays=self._args.StandardSave(numbered(trees)),
             notes=self._args.JsonSave({"call": self._call._asdict(), "notes": noted}),
         )
         self._manager.save(step, args=arguments, force=True)
         self._saved = time.monotonic()
 
     def _open(self, directory, stack):
-        ocp = _orbax()
+        ocp = orbax()
         self._states = directory / "states"
-        try:
-            self._states.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(
-                f"The checkpoint {directory} cannot be a directory, as {error.filename} is a "
-                "file. Name another one."
-            ) from error
-        try:
-            stack.enter_context(locked(directory))
-        except BlockingIOError:
-            raise RuntimeError(
-                f"Another call is using the checkpoint in {directory}. Wait for its end, or name "
-                "another directory."
-            ) from None
+        stack.enter_context(held(directory, self._states))
         self._call = Call(*as_json(self._given()))
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._states, options=options)
@@ -185,7 +165,49 @@ class Checkpoint:
         self._manager.reload()
 
 
-def _orbax() -> Any:
+@contextmanager
+def held(directory: Path, inner: Path) -> Iterator[None]:
+    """Makes a checkpoint's directory with one within, and keeps other calls out of it.
+
+    Raises `ValueError` if it cannot be one, `RuntimeError` if another call holds it.
+    """
+    try:
+        inner.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"The checkpoint {directory} cannot be a directory, as {error.filename} is a file. "
+            "Name another one."
+        ) from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(directory))
+        except BlockingIOError:
+            raise RuntimeError(
+                f"Another call is using the checkpoint in {directory}. Wait for its end, or name "
+                "another directory."
+            ) from None
+        yield
+
+
+def check_same(directory: Path, saved: Call, call: Call) -> None:
+    """Raises `ValueError` if a checkpoint is another call's."""
+    if name := difference(saved, call):
+        raise ValueError(
+            f"The checkpoint in {directory} belongs to a call with another `{name}`. Give the same "
+            "arguments to go on with it, or another directory."
+        )
+
+
+def unreadable(directory: Path) -> str:
+    """What is said of a damaged checkpoint."""
+    return (
+        f"The checkpoint in {directory} cannot be read: it is damaged, or another program's. "
+        "Delete the directory to begin anew, or name another one."
+    )
+
+
+def orbax() -> Any:
+    """Orbax; `ModuleNotFoundError` with what to install if it is missing."""
     try:
         import orbax.checkpoint  # slow to import, and most calls do without
     except ModuleNotFoundError as error:
@@ -211,17 +233,20 @@ def _names(tree):
     return [f"{i:06}" if kept(x) else None for i, x in enumerate(jax.tree.leaves(tree))]
 
 
-def _numbered(tree):
+def numbered(tree: PyTree) -> dict[str, np.ndarray]:
+    """What of a tree is kept, by its place."""
     data = lambda x: jax.random.key_data(x) if _is_key(x) else x
     named = zip(_names(tree), jax.tree.leaves(tree), strict=True)
     return {name: np.asarray(data(leaf)) for name, leaf in named if name}
 
 
-def _as_tree(saved, like):
+def as_tree(saved: Mapping[str, Any], like: PyTree) -> PyTree:
+    """A tree like `like` (arrays or structs) of what `numbered` gave."""
     leaves, structure = jax.tree.flatten(like)
     named = zip(_names(like), leaves, strict=True)
+    rest = lambda x: jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
     return jax.tree.unflatten(
-        structure, [_as_leaf(saved[name], x) if name else x for name, x in named]
+        structure, [_as_leaf(saved[name], x) if name else rest(x) for name, x in named]
     )
 
 
@@ -230,9 +255,14 @@ def _as_leaf(saved, like):
     if isinstance(like, (int, float)):
         return type(like)(saved)
     array = jnp.asarray(saved)
-    return (
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else array
-    )
+    return jax.random.wrap_key_data(array, impl=_implementation(like)) if _is_key(like) else array
+
+
+def _implementation(keys):
+    """That of keys, or of a struct of keys."""
+    found = []
+    jax.eval_shape(lambda keys: found.append(jax.random.key_impl(keys)), keys)
+    return found[0]
 
 
 def _is_key(x):

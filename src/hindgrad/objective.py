@@ -118,14 +118,15 @@ class Objective(eqx.Module):
 
     def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
         """The run whose score this is; the options are those of calling a `Training`."""
-        training, params, model = self._start(hyper, key)
+        training, params, model = self.start(hyper, key)
         return training(params, hyper, model_state=model, **options)
 
     def scored(self, key: PRNGKeyArray, steps: int | None = None) -> ScoredRun:
         """The run with its start and its score, as adjoints and diagnostics take it apart."""
         return _Scored(objective=self, key=key, length=steps)
 
-    def _start(self, hyper, key):
+    def start(self, hyper: PyTree, key: PRNGKeyArray) -> tuple[Training, Any, PyTree]:
+        """The training, the initial parameters (or their `trees.Split`) and the model's state."""
         training = self.training if isinstance(self.training, Training) else self.training(key)
         params = self.init
         if not isinstance(params, trees.Split):
@@ -184,7 +185,7 @@ class _Scored(ScoredRun):
         return eqx.filter(self._begin(hyper, key), eqx.is_array)
 
     def step(self, hyper, key, state, t):
-        training, *_ = self.objective._start(hyper, key)
+        training, *_ = self.objective.start(hyper, key)
         params, memory, model = self._whole(hyper, key, state)
         memories = {"state": memory, "model_state": model}
         run = training(params, hyper, adjoint=OneStep(), start=t, steps=1, **memories)
@@ -202,7 +203,7 @@ class _Scored(ScoredRun):
         return self.objective.scored_by(params, hyper, key, model)
 
     def _begin(self, hyper, key):
-        training, params, model = self.objective._start(hyper, key)
+        training, params, model = self.objective.start(hyper, key)
         trained, rest = trees.split_trained(params)
         coefficients = training.optimizer.coefficients(hyper, jnp.int32(0))
         memory = training.optimizer.init(trained, coefficients)

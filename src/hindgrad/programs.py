@@ -4,7 +4,7 @@ import functools
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
+def compiled(function: Callable[P, T]) -> "_Programs[P, T]":
     """`function` under `jax.jit`: arrays anywhere in its arguments are traced, everything else is
     constant; a second call with the same constants and shapes does not compile again.
 
@@ -40,7 +40,16 @@ class Compiled(eqx.Module):
         return _called(self.function, *args)
 
 
-class _Programs:
+class Traced(NamedTuple):
+    """A call that was not made."""
+
+    result: Any
+    """What it would return, with structs in place of arrays."""
+    program: Any
+    """Its jaxpr, with constants."""
+
+
+class _Programs(Generic[P, T]):
     """The programs of one function, by what is constant in its arguments."""
 
     def __init__(self, function):
@@ -48,11 +57,8 @@ class _Programs:
         self.function = function
         self.programs: dict[Any, _Program] = {}
 
-    def __call__(self, *args, **kwargs):
-        leaves, structure = jax.tree.flatten((args, kwargs))
-        key = structure, tuple(None if _is_array(x) else _reference(x) for x in leaves)
-        program = self.programs.get(key) or self._made(key, leaves)
-        arrays = [x if _is_array(x) else None for x in leaves]
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        program, arrays = self._program(args, kwargs)
         try:
             return program(arrays)
         except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
@@ -60,6 +66,18 @@ class _Programs:
             if ours is None:
                 raise
             raise ours from None
+
+    def traced(self, *args: Any) -> "Traced":
+        """What a call would do; it is not compiled for that, and a call does not trace again."""
+        program, arrays = self._program(args, {})
+        return program.traced(arrays)
+
+    def _program(self, args, kwargs):
+        """The program for these arguments, and the arrays among them."""
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        key = structure, tuple(None if _is_array(x) else _reference(x) for x in leaves)
+        program = self.programs.get(key) or self._made(key, leaves)
+        return program, [x if _is_array(x) else None for x in leaves]
 
     def _made(self, key, leaves):
         """A new program, which is forgotten when one of its functions is."""
@@ -97,9 +115,18 @@ class _Program:
 
     def __call__(self, arrays):
         arrays, static = self.call(arrays)
-        structure, others = static.value
         if not any(isinstance(x, Tracer) for x in arrays):
             jax.block_until_ready(arrays)  # an error is raised here, where it is restored
+        return self._whole(arrays, static)
+
+    def traced(self, arrays):
+        traced = self.call.trace(arrays)
+        as_struct = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
+        structs = jax.tree.map(as_struct, traced.out_info)
+        return Traced(self._whole(*structs), traced.jaxpr)
+
+    def _whole(self, arrays, static):
+        structure, others = static.value
         leaves = [a if c is None else c.value() for a, c in zip(arrays, others, strict=True)]
         return jax.tree.unflatten(structure, leaves)
 

@@ -206,10 +206,30 @@ def _train(training, params, fixed, hyper, adjoint, memories, start, steps):
             start = jnp.int32(start)
 
     memory, model = memories
-    model, fixed_model = eqx.partition(model, eqx.is_array)
+    optimizer = training.optimizer
+    if memory is None:
+        memory = optimizer.init(params, optimizer.coefficients(hyper, start))
+    state, static = eqx.partition((params, memory, model), eqx.is_array)
+    fixed = fixed, static[2]
+    results = adjoint.run(dynamics_of(training, state, fixed, hyper, (start, steps)), state)
+    state, losses = trees.unperturbed(results)
+    params, memory, model = eqx.combine(state, static)
+    return Run(params, memory, losses, model)
+
+
+def dynamics_of(
+    training: Training,
+    state: tuple[PyTree, PyTree, PyTree],
+    fixed: tuple[PyTree, PyTree],
+    hyper: PyTree,
+    steps: tuple[Int[Array, ""], int],
+) -> GradientTraining:
+    """The steps of a training from a state, the arrays of (trained params, memory, model's state);
+    `fixed` is the rest of the params and of the model's state, `steps` the first and how many."""
+    fixed_params, fixed_model = fixed
 
     def loss(params, hyper, batch, model):
-        given = eqx.combine(params, fixed), hyper, batch
+        given = eqx.combine(params, fixed_params), hyper, batch
         if not model_states.takes_state(training.loss):
             return as_scalar("loss", training.loss(*given)), None
         before = eqx.combine(model, fixed_model)
@@ -218,17 +238,8 @@ def _train(training, params, fixed, hyper, adjoint, memories, start, steps):
 
     if training.microbatch is not None:
         loss = accumulated(loss, training.microbatch)
-    _check_function_of_step(training.batches, start)
-    optimizer = training.optimizer
-    if memory is None:
-        memory = optimizer.init(params, optimizer.coefficients(hyper, start))
-    memory, static = eqx.partition(memory, eqx.is_array)
-    state = params, memory, model
-    dynamics = GradientTraining.of(loss, training.batches, optimizer, hyper, (start, steps), state)
-    results = adjoint.run(dynamics, state)
-    (params, memory, model), losses = trees.unperturbed(results)
-    model = eqx.combine(model, fixed_model)
-    return Run(params, eqx.combine(memory, static), losses, model)
+    _check_function_of_step(training.batches, steps[0])
+    return GradientTraining.of(loss, training.batches, training.optimizer, hyper, steps, state)
 
 
 def as_scalar(name: str, value: Any) -> Float[Array, ""]:

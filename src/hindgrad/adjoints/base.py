@@ -1,19 +1,16 @@
-"""What an adjoint is, and the one backward pass that those of the reverse family share."""
+"""What an adjoint is, and what it is given and finds."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from hindgrad import trees
-from hindgrad.adjoints import purity
 from hindgrad.adjoints.failures import Status
-from hindgrad.dynamics import Dynamics, Pulled
-from hindgrad.sums import Compensated
+from hindgrad.dynamics import Dynamics
 
 
 class Traits(NamedTuple):
@@ -85,10 +82,84 @@ class Adjoint(eqx.Module):
         """What the first hypergradient of a row is given; None where nothing is carried."""
         del run, hyper
 
+    def pieces(self, total: int) -> "Pieces":
+        """How a run of `total` steps is run in pieces, each a program of its own, and gone back
+        through piece by piece.
+
+        Raises `ValueError` if this adjoint has no such way.
+        """
+        del total
+        raise ValueError(
+            f"{type(self).__name__} has no way back in segments. Use Checkpointed(), Stored() or "
+            "Reversible(), or jax.value_and_grad of the objective."
+        )
+
     def evaluate(self, run: ScoredRun, hyper: PyTree) -> Float[Array, ""]:
         """`run(hyper, adjoint)`, whose derivative JAX takes: for an adjoint that has something to
         gain from seeing the start and the score too."""
         return run(hyper, self)
+
+
+class Piece(NamedTuple):
+    """What one piece of a run gives."""
+
+    position: PyTree
+    """Where the run is after it: what the next piece begins from."""
+    losses: Float[Array, " steps"]
+    tape: PyTree
+    """What the way back needs beside the positions before and after; None if nothing."""
+    fault: Int[Array, " 3"] | None
+    """Why the run cannot go on, as numbers of which the first is 0 if it can."""
+
+
+class PulledPiece(NamedTuple):
+    """What going back through one piece gives."""
+
+    dynamics: PyTree
+    """The cotangents of the leaves of the dynamics that were asked for."""
+    state: PyTree
+    """The cotangent of the state before it."""
+    fault: Int[Array, " 3"] | None
+    """As a piece has it."""
+
+
+class Pieces(eqx.Module):
+    """A run in pieces. A position is where it is between two of them, in the adjoint's own form;
+    `like` gives the structs of a state."""
+
+    replays: ClassVar[bool]
+    """Whether the way back runs a piece again, and so needs no tape and no end of it."""
+
+    @abc.abstractmethod
+    def begin(self, dynamics: Dynamics, state: PyTree) -> PyTree:
+        """The position of a state."""
+
+    @abc.abstractmethod
+    def state(self, dynamics: Dynamics, like: PyTree, position: PyTree) -> PyTree:
+        """The state of a position."""
+
+    @abc.abstractmethod
+    def forward(self, dynamics: Dynamics, like: PyTree, position: PyTree, *, keep: bool) -> Piece:
+        """Runs all steps of the dynamics; without a tape unless `keep`."""
+
+    @abc.abstractmethod
+    def backward(
+        self,
+        dynamics: Dynamics,
+        wanted: PyTree,
+        like: PyTree,
+        ends: tuple[PyTree, Piece],
+        cotangents: PyTree,
+    ) -> PulledPiece:
+        """Pulls the cotangents of (state after, losses) back through a piece; `ends` are the
+        position before it and what it gave, `wanted` is True at the leaves of the dynamics that
+        are asked for."""
+
+    def describe(self, fault: Any, first: int, leaves: Sequence[str]) -> str:
+        """A fault of a piece that begins at step `first` in words, empty if there is none;
+        `leaves` are the names of (params, memory)."""
+        del fault, first, leaves
+        return ""
 
 
 class Hypergradient(NamedTuple):
@@ -133,38 +204,6 @@ class Restated(ScoredRun):
         return self.run.score(self.hyper(hyper), key, state)
 
 
-class Recall(Adjoint):
-    """The reverse family: goes back through the run, and asks for its past states.
-
-    A member says what it keeps on the way forward (`record`) and how it gets a state back from
-    that (`recall`); the backward pass is here, once for all.
-    """
-
-    @abc.abstractmethod
-    def record(self, dynamics: Dynamics, state: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-        """Runs all steps: the final state, the stacked outputs, and the tape."""
-
-    @abc.abstractmethod
-    def recall(self, dynamics: Dynamics, tape: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
-        """The state before step `k`, and the tape from which the one before `k − 1` is recalled.
-
-        Called for k = steps − 1, …, 0 in this order.
-        """
-
-    def is_exact(self, k: Int[Array, "..."]) -> Bool[Array, "..."] | bool:
-        """Whether the state recalled before step `k` is the run's own: there, its loss must be that
-        of the way forward."""
-        del k
-        return True
-
-    def differentiable(self) -> "Recall":
-        """The member whose backward pass can itself be differentiated, for second derivatives."""
-        return self
-
-    def run(self, dynamics, state):
-        return _run((dynamics, state), self)
-
-
 class OneStep(Adjoint):
     """A run of one step, without a loop: JAX's own derivative."""
 
@@ -177,94 +216,3 @@ def forward(dynamics: Dynamics, state: PyTree) -> tuple[PyTree, PyTree]:
     """Runs all steps and keeps nothing: the final state and the stacked outputs."""
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
     return jax.lax.scan(lambda state, k: dynamics.step(state, k), state, ks)
-
-
-@eqx.filter_custom_vjp
-def _run(inputs: tuple[Dynamics, PyTree], adjoint: Recall) -> tuple[PyTree, PyTree]:
-    del adjoint
-    return forward(*inputs)
-
-
-@_run.def_fwd
-def _run_forward(perturbed, inputs, adjoint):
-    final, outputs, tape = adjoint.record(*inputs)
-    return (final, outputs), (tape, final, inputs[0].losses(outputs), perturbed[0])
-
-
-@_run.def_bwd
-def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
-    del perturbed  # traced here; the residuals hold it as Python booleans
-    tape, final, losses, wanted = residuals
-    if adjoint.differentiable() is adjoint:
-        return _pulled_back(adjoint, wanted, inputs, cotangents, (tape, final, losses))
-    return _once(inputs, cotangents, (tape, final, losses), adjoint=adjoint, wanted=wanted)
-
-
-def _pulled_back(adjoint, wanted, inputs, cotangents, recorded):
-    """The cotangents of the inputs."""
-    dynamics, _ = inputs
-    tape, final, losses = recorded
-    if losses is not None:
-        ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-        losses = jnp.where(adjoint.is_exact(ks), losses, jnp.nan)
-
-    def back(tape, k, cotangent):
-        state, tape = adjoint.recall(dynamics, tape, k)
-        return dynamics.pullback(wanted, state, k, cotangent), tape
-
-    pulled, _, differs = backward(back, dynamics, wanted, tape, (final, cotangents), losses)
-    results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
-    return purity.checked(results, differs, dynamics.steps)
-
-
-@eqx.filter_custom_jvp
-def _once(inputs, cotangents, recorded, *, adjoint, wanted):
-    """`_pulled_back`, whose own derivative is that of another member, which records anew."""
-    return _pulled_back(adjoint, wanted, inputs, cotangents, recorded)
-
-
-@_once.def_jvp
-def _once_jvp(primals, tangents, *, adjoint, wanted):
-    other = adjoint.differentiable()
-
-    def again(inputs, cotangents):
-        final, outputs, tape = other.record(*inputs)
-        recorded = tape, final, inputs[0].losses(outputs)
-        return _pulled_back(other, wanted, inputs, cotangents, recorded)
-
-    return eqx.filter_jvp(again, primals[:2], tangents[:2])
-
-
-def backward(
-    back: Callable[[PyTree, Int[Array, ""], PyTree], tuple[Pulled, PyTree]],
-    dynamics: Dynamics,
-    wanted: PyTree,
-    tape: PyTree,
-    end: Any,
-    losses: Float[Array, " steps"] | None,
-) -> tuple[Pulled, PyTree, Int[Array, ""]]:
-    """The backward pass: the steps' pullbacks in sum, for `Dynamics.finish`, the tape's end, and
-    the last step whose loss was another than in `losses`, −1 if there is none.
-
-    `back(tape, k, cotangent)` pulls back through step k, for k = steps − 1, …, 0. `end` is the
-    final state and the cotangents of (final state, stacked outputs); None stands for a zero
-    cotangent. `wanted` is True at the leaves of the dynamics whose cotangents are asked for.
-    """
-    final, (d_final, d_outputs) = end
-    floor = purity.floor(losses)
-
-    def body(carry, xs):
-        tape, d_state, total, differs = carry
-        k, d_output, loss = xs
-        pulled, tape = back(tape, k, (d_state, d_output))
-        if losses is not None:
-            other = purity.is_other(loss, pulled.loss, floor)
-            differs = jnp.where(other & (differs < 0), k, differs)
-        return (tape, pulled.state, total.plus(pulled.share), differs), pulled.kept
-
-    zeros = trees.zeros_where_none(final, d_final)
-    carry = tape, zeros, Compensated.of(dynamics.no_share(wanted)), jnp.int32(-1)
-    ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-    carry, kept = jax.lax.scan(body, carry, (ks, d_outputs, losses), reverse=True)
-    tape, d_state, share, differs = carry
-    return Pulled(d_state, share.total, kept), tape, differs

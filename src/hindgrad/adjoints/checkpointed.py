@@ -7,7 +7,8 @@ from jaxtyping import Array, Int, PyTree
 
 from hindgrad import trees
 from hindgrad.adjoints import binomial
-from hindgrad.adjoints.base import Adjoint, Recall, Traits
+from hindgrad.adjoints.base import Adjoint, Traits
+from hindgrad.adjoints.recall import Recall, Replayed
 from hindgrad.adjoints.stored import Stored
 from hindgrad.arguments import whole, whole_or_none
 
@@ -51,6 +52,10 @@ class Checkpointed(Adjoint):
         slots = self.slots_for(dynamics.steps, trees.nbytes(state))
         adjoint = Stored() if slots >= dynamics.steps else Binomial(slots)
         return adjoint.run(dynamics, state)
+
+    def pieces(self, total):
+        del total
+        return Replayed(self)
 
 
 class Tape(eqx.Module):

@@ -301,7 +301,7 @@ def _same_batch(results, dynamics, final, loss):
         return results
     other = purity.is_other(loss, _last_loss(dynamics, final), purity.floor(loss[None]))
     step = jnp.int32(dynamics.steps - 1)
-    return purity.checked(results, jnp.where(other, step, -1), dynamics.steps)
+    return purity.checked(results, jnp.where(other, dynamics.start + step, -1))
 
 
 def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) -> PyTree:

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Recall, Traits, forward
+from hindgrad.adjoints.base import Traits, forward
+from hindgrad.adjoints.recall import Recall
 from hindgrad.dynamics import GradientTraining
 
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from hindgrad.adjoints.base import Recall, Traits
+from hindgrad.adjoints.base import Traits
+from hindgrad.adjoints.recall import Recall
 
 
 class Stored(Recall):

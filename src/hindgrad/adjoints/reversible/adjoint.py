@@ -11,6 +11,7 @@ from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits
 from hindgrad.adjoints.failures import Failure, Raise, Warn, reported
 from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import Status, describe
+from hindgrad.adjoints.reversible.pieces import ExactPieces
 from hindgrad.adjoints.reversible.plan import Plan, plan_for
 from hindgrad.arguments import whole
 
@@ -78,6 +79,14 @@ class Reversible(Adjoint):
         value, gradient, status = reported(self, run, hyper)
         return Hypergradient(value, gradient, status=status)
 
+    def pieces(self, total):
+        if not isinstance(self.failure, Raise):
+            raise ValueError(
+                "Reversible(failure=Report(…)) is for jax.grad. In segments, a run that cannot be "
+                "undone raises RuntimeError: leave failure= out."
+            )
+        return ExactPieces(self, total)
+
     def run(self, dynamics, state):
         plan = plan_for(self, dynamics, state)
         handling = eqx.filter(self.failure, False)  # without its status, which is an input
@@ -110,11 +119,16 @@ def _once_backward(residuals, cotangent, perturbed, x):
     raise AssertionError("the forward rule raises")
 
 
+def _forward(plan, dynamics, state, *, keep):
+    position, tape, status = run.forward(plan, dynamics, run.begin(plan, state), keep=keep)
+    return (plan.decode(position), tape.losses), tape, status
+
+
 @eqx.filter_custom_vjp
 def _run(inputs, how):
     (dynamics, state, _), (plan, failure) = inputs, how
     with numerics.wide():
-        results, _, status = run.forward(plan, dynamics, state, keep=False)
+        results, _, status = _forward(plan, dynamics, state, keep=False)
         return _handled(failure, results, status, plan)
 
 
@@ -122,7 +136,7 @@ def _run(inputs, how):
 def _run_forward(perturbed, inputs, how):
     (dynamics, state, _), (plan, failure) = _once(inputs), how
     with numerics.wide():
-        results, tape, status = run.forward(plan, dynamics, state, keep=True)
+        results, tape, status = _forward(plan, dynamics, state, keep=True)
         results = _handled(failure, results, status, plan)
     return results, (tape, status, perturbed[0])
 

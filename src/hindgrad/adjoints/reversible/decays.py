@@ -72,13 +72,16 @@ class Decays(eqx.Module):
         constant = jax.tree.map(jnp.float64, self.constant)
         return Now(coefficients, decays, constant | bits)
 
-    def bits(self, dynamics: GradientTraining, min_decay: Any) -> dict[str, list[float]]:
-        """How many bits each decay loses in the whole run, at each leaf of the parameters."""
+    def bits(
+        self, dynamics: GradientTraining, min_decay: Any, total: int | None
+    ) -> dict[str, list[float]]:
+        """How many bits each decay loses in the run, at each leaf of the parameters; at most in
+        a piece, if the run is one of those of a run of `total` steps."""
         steps, bits = dynamics.steps, {}
         for name, lost in self.constant.items():
             largest = [float(np.max(x, initial=0)) for x in jax.tree.leaves(lost)]
             bits[name] = [steps * x * decay.QUANTUM for x in largest]
-        known = self._known_bits(dynamics)
+        known = self._known_bits(dynamics, total)
         if isinstance(min_decay, dict) and (unknown := set(min_decay) - set(known) - set(bits)):
             raise ValueError(
                 f"Reversible(min_decay) names {sorted(unknown)}; the optimizer's decays are "
@@ -99,9 +102,10 @@ class Decays(eqx.Module):
                 bits[name] = [steps * -float(np.log2(least))] * count
         return bits
 
-    def _known_bits(self, dynamics):
+    def _known_bits(self, dynamics, total):
         """Of the decays that are not plain numbers: None unless they depend on the step alone."""
-        start = dynamics.start
+        start, steps = dynamics.start, dynamics.steps
+        first, total = (start, steps) if total is None else (0, total)
         struct = jax.eval_shape(lambda: self.coefficients(dynamics, start))
 
         def bits(t):
@@ -113,11 +117,12 @@ class Decays(eqx.Module):
         names = set(jax.eval_shape(bits, start))
         if not names:
             return {}
-        if dynamics.steps * trees.size(struct) > dynamics_module.STACK_LIMIT:
+        if total * trees.size(struct) > dynamics_module.STACK_LIMIT:
             return dict.fromkeys(names)
+        most = lambda x: jnp.max(jnp.sum(jnp.pad(x, (0, -total % steps)).reshape(-1, steps), 1))
         with jax.ensure_compile_time_eval():
-            found = jax.vmap(bits)(start + jnp.arange(dynamics.steps, dtype=jnp.int32))
-            sums = {name: [jnp.sum(x) for x in jax.tree.leaves(b)] for name, b in found.items()}
+            found = jax.vmap(bits)(first + jnp.arange(total, dtype=jnp.int32))
+            sums = {name: [most(x) for x in jax.tree.leaves(b)] for name, b in found.items()}
         return {
             name: None
             if any(isinstance(x, Tracer) for x in leaves)

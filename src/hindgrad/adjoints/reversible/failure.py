@@ -99,7 +99,12 @@ class Status(eqx.Module):
 
 def describe(status: Any) -> str:
     """A status from `Report` in words; empty if all is well."""
+    leaf = f"leaf {int(status[1])} of (params, memory)"
+    return text(status, 0, {int(status[1]): leaf})
+
+
+def text(status: Any, first: int, leaves: Any) -> str:
+    """The numbers of a status in words, of a run that begins at step `first`; empty if all is
+    well. `leaves` has the leaves' names."""
     cause, leaf, step = (int(x) for x in status)
-    if cause == 0:
-        return ""
-    return _TEXTS[cause].format(leaf=f"leaf {leaf} of (params, memory)", step=step)
+    return _TEXTS[cause].format(leaf=leaves[leaf], step=first + step) if cause else ""

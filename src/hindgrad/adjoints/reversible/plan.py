@@ -47,9 +47,9 @@ class Position(NamedTuple):
     """Of `Fixed`s."""
     model: PyTree
     """The model's own state, in its own types: it is kept at every step, and never undone."""
-    buffers: tuple[tuple[Buffer, ...], ...]
+    buffers: tuple[tuple[Buffer, ...], ...] = ()
     """For each multiplication, of each leaf."""
-    faults: tuple[tuple[Any, ...], ...]
+    faults: tuple[tuple[Any, ...], ...] = ()
     """The first steps with too small a decay and with too full a buffer, −1 if there is none."""
 
 
@@ -64,20 +64,23 @@ class Plan(eqx.Module):
     memory: Any
     messages: Messages
 
-    def begin(self, state: PyTree, *, keep: bool) -> Position:
-        """The exact (params, memory), the model's state, and empty buffers; without stacks unless
-        `keep`."""
+    def begin(self, state: PyTree) -> Position:
+        """The exact (params, memory), and the model's state."""
         *state, model = state
         drift = lambda shape: None if shape is None else jnp.zeros(shape, jnp.float64)
         leaves = [
             fixed_point.encode(jnp.asarray(x), f.bits, f.digits, drift(f.drift))
             for x, f in zip(jax.tree.leaves(state), self.formats, strict=True)
         ]
+        return Position(jax.tree.unflatten(self.structure, leaves), model)
+
+    def emptied(self, position: Position, *, keep: bool) -> Position:
+        """The same, with empty buffers; without stacks unless `keep`."""
         make = lambda i, rows: buffer.empty(self.shapes[i], rows if keep else None, self.memory)
         buffers = tuple(tuple(map(make, lanes.leaves, lanes.rows)) for lanes in self.lanes)
         none = jnp.full(2, -1, jnp.int32)
         faults = tuple(tuple(none for _ in lanes.leaves) for lanes in self.lanes)
-        return Position(jax.tree.unflatten(self.structure, leaves), model, buffers, faults)
+        return position._replace(buffers=buffers, faults=faults)
 
     def decode(self, position: Position) -> tuple[PyTree, PyTree, PyTree]:
         """The (params, memory, model) in their own types."""
@@ -96,8 +99,9 @@ class Plan(eqx.Module):
         ]
 
 
-def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
-    """The plan of a run; `ValueError` if it cannot be undone."""
+def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = None) -> Plan:
+    """The plan of a run from a state (or its structs); of any piece of one of `total` steps, if
+    that is given. `ValueError` if it cannot be undone."""
     _check_reversible(dynamics)
     *state, model = state
     _check_kept(adjoint, dynamics.steps, model)
@@ -115,7 +119,7 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree) -> Plan:
     numbers = jax.tree.unflatten(structure, range(len(leaves)))
     with numerics.wide():
         scales, drifts = _scales(decays, dynamics)
-        bits = decays.bits(dynamics, adjoint.min_decay)
+        bits = decays.bits(dynamics, adjoint.min_decay, total)
     where = [tuple(jax.tree.leaves(move.where(numbers))) for move in scales]
     lanes = tuple(
         Lanes(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad import numerics
-from hindgrad.adjoints.base import backward
+from hindgrad.adjoints.recall import backward
 from hindgrad.adjoints.reversible.failure import (
     FULL,
     NOT_FINITE,
@@ -38,14 +38,18 @@ class Tape(NamedTuple):
     """Where it began: the very numbers, since a start computed again may be rounded otherwise."""
 
 
-def forward(
-    plan: Plan, dynamics: GradientTraining, state: PyTree, *, keep: bool
-) -> tuple[PyTree, Tape, Status]:
-    """Runs all steps: the (final state, losses), the tape, and what failed."""
-    schedule = plan.decays.schedule(dynamics)
+def begin(plan: Plan, state: PyTree) -> Position:
+    """Where a run from that state begins."""
     (state,) = numerics.settled(state)
-    begin = plan.begin(state, keep=False)
-    position = plan.begin(state, keep=keep)
+    return plan.begin(state)
+
+
+def forward(
+    plan: Plan, dynamics: GradientTraining, begin: Position, *, keep: bool
+) -> tuple[Position, Tape, Status]:
+    """Runs all steps: where the run is then, the tape, and what failed."""
+    schedule = plan.decays.schedule(dynamics)
+    position = plan.emptied(begin, keep=keep)
 
     def body(position, k):
         step, model = Step(plan, dynamics, schedule, k), position.model
@@ -55,7 +59,7 @@ def forward(
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
     position, (losses, pushed, models) = jax.lax.scan(body, position, ks)
     tape = Tape(position, schedule, pushed, losses, models, begin)
-    return (plan.decode(position), losses), tape, _forward_status(plan, position)
+    return position, tape, _forward_status(plan, position)
 
 
 def undo(

@@ -1,0 +1,59 @@
+"""A run in exact arithmetic, piece by piece: nothing is replayed."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from hindgrad import numerics
+from hindgrad.adjoints.base import Piece, Pieces, PulledPiece
+from hindgrad.adjoints.reversible import run
+from hindgrad.adjoints.reversible.failure import text
+from hindgrad.adjoints.reversible.plan import plan_for
+
+
+class ExactPieces(Pieces):
+    """Pieces whose positions are exact, and whose tapes hold the bits that the decays lost. Each
+    must come home to the position before it."""
+
+    replays: ClassVar[bool] = False
+
+    adjoint: Any
+    total: int
+
+    def begin(self, dynamics, state):
+        plan = self._plan(dynamics, state)
+        with numerics.wide():
+            return run.begin(plan, state)
+
+    def state(self, dynamics, like, position):
+        plan = self._plan(dynamics, like)
+        with numerics.wide():
+            return plan.decode(position)
+
+    def forward(self, dynamics: Any, like, position, *, keep):
+        plan = self._plan(dynamics, like)
+        with numerics.wide():
+            end, tape, status = run.forward(plan, dynamics, position, keep=keep)
+            # Positions and losses are kept beside the tape.
+            kept = tape._replace(position=end.buffers, losses=None, begin=None) if keep else None
+            end = end._replace(buffers=(), faults=())
+            return Piece(end, tape.losses, kept, _numbers(status))
+
+    def backward(self, dynamics: Any, wanted, like, ends, cotangents):
+        before, (after, losses, tape, _) = ends
+        plan = self._plan(dynamics, like)
+        with numerics.wide():
+            end = plan.emptied(after, keep=False)._replace(buffers=tape.position)
+            tape = tape._replace(position=end, losses=losses, begin=before)
+            (of_dynamics, of_state), status = run.undo(plan, dynamics, wanted, tape, cotangents)
+            return PulledPiece(of_dynamics, of_state, _numbers(status))
+
+    def describe(self, fault, first, leaves):
+        return text(fault, first, leaves)
+
+    def _plan(self, dynamics, like):
+        return plan_for(self.adjoint, dynamics, like, self.total)
+
+
+def _numbers(status):
+    return jnp.stack([status.cause, status.leaf, status.step])

@@ -1,0 +1,1 @@
+"""Hypergradients of runs of any length, segment by segment."""

@@ -1,0 +1,89 @@
+"""A hypergradient taken segment by segment: with progress, resumable, in bounded memory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PRNGKeyArray, PyTree
+
+from hindgrad import trees
+from hindgrad.adjoints import Adjoint, Hypergradient
+from hindgrad.arguments import as_key, as_whole, floats_and_rest
+from hindgrad.objective import Objective
+from hindgrad.segments.kept import InMemory, OnDisk
+from hindgrad.segments.order import Order
+from hindgrad.segments.run import SegmentedRun
+from hindgrad.segments.work import Plan, carried_out
+from hindgrad.training import as_adjoint
+
+SEGMENTS = 20
+"""How many, unless given."""
+
+
+def hypergradient(
+    objective: Callable[..., Any],
+    hyper: PyTree,
+    key: PRNGKeyArray | int | None = None,
+    *,
+    adjoint: Adjoint | None = None,
+    segments: int | None = None,
+    slots: int | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Hypergradient:
+    """The score of a long run and its hypergradient, segment by segment.
+
+        found = hg.hypergradient(objective, hyper, adjoint=hg.Reversible(), checkpoint="run")
+
+    The same as `jax.value_and_grad(objective)(hyper)`, up to the rounding of sums: forward through
+    the segments, each end of which is kept, then back through them. With a `checkpoint` directory,
+    a call that was killed goes on when it is made again, and ends with the same bits. Each program
+    is compiled once (twice if the segments are not equally long).
+
+    **Arguments:**
+
+    - `objective`: an `Objective`.
+    - `hyper`: the hyperparameters; the derivative is by their floats.
+    - `key`: the randomness of the run, a key or a seed; seed 0 unless given.
+    - `adjoint`: `Reversible(…)`, through which no segment is run again, or `Checkpointed(…)`,
+      `Stored()` or another of the reverse family, through which each is; `Checkpointed()` unless
+      given.
+    - `segments`: into how many the run is cut; all are equally long but the last, which may be
+      shorter. 20 unless given.
+    - `slots`: how many positions between segments to keep at a time, the first one included; the
+      others are computed again, the fewest possible. All unless given.
+    - `checkpoint`: a directory where they are kept; in the host's memory unless given.
+    - `progress`: whether to show a line with the time left; on a terminal unless given.
+
+    **Returns:**
+
+    `Hypergradient(value, gradient)`; the gradient is like the floats in `hyper`.
+
+    Raises `RuntimeError` if the run fails (as the adjoint's own errors say, at the step where it
+    does), `ValueError` for another call's checkpoint or an adjoint without segments, `OSError` if
+    there is less room on the disk than what is kept will take.
+    """
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"hypergradient(objective={objective!r}): an hg.Objective is needed, whose run can be "
+            "cut into segments. For any other function, use jax.value_and_grad."
+        )
+    hyper = trees.as_hyper(hyper)
+    floats_and_rest("hypergradient", hyper)
+    run_key = as_key("hypergradient", 0 if key is None else key)
+    adjoint = as_adjoint(adjoint)
+    total = objective.scored(run_key).steps
+    count = min(total, SEGMENTS) if segments is None else segments
+    count = as_whole("hypergradient", "segments", count)
+    if count > total:
+        raise ValueError(
+            f"hypergradient(segments={count}): the run has {total} steps, so at most {total}."
+        )
+    if slots is not None:
+        slots = as_whole("hypergradient", "slots", slots)
+    length = -(-total // count)
+    run = SegmentedRun(objective, hyper, run_key, adjoint.pieces(total))
+    plan = Plan(run, total, length, Order(-(-total // length), slots))
+    call = lambda: plan.call(adjoint)
+    with InMemory() if checkpoint is None else OnDisk(checkpoint, call) as kept:
+        return carried_out(plan, kept, progress)

@@ -1,0 +1,172 @@
+"""Where the positions and tapes of a run in segments are kept."""
+
+import abc
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from hindgrad import numerics
+from hindgrad.checkpoint import (
+    Call,
+    as_tree,
+    check_same,
+    held,
+    numbered,
+    orbax,
+    unreadable,
+)
+from hindgrad.files import as_json, read_json, write_json
+
+
+class Kept(abc.ABC):
+    """Trees of arrays, each of a kind and with a number; to be used in a `with` block."""
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        del exception
+
+    @abc.abstractmethod
+    def numbers(self, kind: str) -> set[int]:
+        """Which ones of a kind there are."""
+
+    @abc.abstractmethod
+    def save(self, kind: str, number: int, tree: PyTree) -> None:
+        """Keeps a tree; it is there whole or not at all."""
+
+    @abc.abstractmethod
+    def load(self, kind: str, number: int, like: PyTree) -> PyTree:
+        """A kept tree, which has the structure of `like` (arrays or structs)."""
+
+    @abc.abstractmethod
+    def drop(self, kind: str, number: int) -> None:
+        """Forgets a tree, if it is there."""
+
+    @property
+    @abc.abstractmethod
+    def where(self) -> str:
+        """The place, in words."""
+
+    @property
+    @abc.abstractmethod
+    def free(self) -> int | None:
+        """The bytes that there is room for; None if that is not known."""
+
+
+class InMemory(Kept):
+    """Kept in the host's memory."""
+
+    def __init__(self):
+        self._trees: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+
+    def numbers(self, kind):
+        return {number for name, number in self._trees if name == kind}
+
+    def save(self, kind, number, tree):
+        self._trees[kind, number] = numbered(tree)
+
+    def load(self, kind, number, like):
+        return _restored(self._trees[kind, number], like)
+
+    def drop(self, kind, number):
+        self._trees.pop((kind, number), None)
+
+    @property
+    def where(self):
+        return "the host's memory"
+
+    @property
+    def free(self):
+        return None
+
+
+class OnDisk(Kept):
+    """Kept in a directory, so that another call can go on; `call` gives what must be the same for
+    that.
+
+    Raises `ValueError` if it holds another call's, `RuntimeError` if another call is using it,
+    `ModuleNotFoundError` if orbax is not installed.
+    """
+
+    def __init__(self, directory: str | Path, call: Callable[[], Call]):
+        self._directory = Path(directory).absolute()
+        self._inner = self._directory / "segments"
+        self._given = call
+
+    def __enter__(self):
+        ocp = orbax()
+        self._orbax: Any = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        with ExitStack() as stack:
+            stack.enter_context(held(self._directory, self._inner))
+            stack.callback(self._orbax.close)
+            self._check_call(Call(*as_json(self._given())))
+            for path in self._inner.iterdir():
+                if not _is_whole(path):  # a save that was cut short
+                    shutil.rmtree(path)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        self._stack.close()
+
+    def numbers(self, kind):
+        names = (path.name.rpartition("-") for path in self._inner.iterdir() if _is_whole(path))
+        return {int(number) for name, _, number in names if name == kind}
+
+    def save(self, kind, number, tree):
+        self._orbax.save(self._path(kind, number), numbered(tree), force=True)
+
+    def load(self, kind, number, like):
+        try:
+            saved = self._orbax.restore(self._path(kind, number))
+            return _restored(saved, like)
+        except Exception as error:  # whatever a damaged file may make of orbax
+            raise ValueError(unreadable(self._directory)) from error
+
+    def drop(self, kind, number):
+        path = self._path(kind, number)
+        if path.exists():  # under another name first, so that a kill leaves no half of it
+            shutil.rmtree(path.rename(path.with_name(f"{path.name}.dropped")))
+
+    @property
+    def where(self):
+        return str(self._directory)
+
+    @property
+    def free(self):
+        return shutil.disk_usage(self._inner).free
+
+    def _path(self, kind, number):
+        return self._inner / f"{kind}-{number:06}"
+
+    def _check_call(self, call):
+        path = self._directory / "call.json"
+        if not path.exists():
+            write_json(path, call)
+            return
+        try:
+            saved = Call(**dict(zip(Call._fields, read_json(path), strict=True)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(unreadable(self._directory)) from error
+        check_same(self._directory, saved, call)
+
+
+def _is_whole(path: Path) -> bool:
+    return re.fullmatch(r"[a-z]+-\d{6}", path.name) is not None
+
+
+def _restored(saved, like):
+    with numerics.wide():
+        tree = as_tree(saved, like)
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(f"{a.dtype}{list(a.shape)} in place of {b.dtype}{list(b.shape)}.")
+    return tree

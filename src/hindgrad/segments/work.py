@@ -1,0 +1,241 @@
+"""The work of one call: what is kept, and the steps from one kept position to the next."""
+
+import errno
+import hashlib
+import re
+from importlib.metadata import version
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from hindgrad import trees
+from hindgrad.adjoints import Adjoint, Hypergradient
+from hindgrad.adjoints.base import Piece
+from hindgrad.checkpoint import Call, contents, described
+from hindgrad.errors import RunError
+from hindgrad.objective import RunScore
+from hindgrad.optimizers.moves import State
+from hindgrad.progress import Bar
+from hindgrad.segments import run as programs
+from hindgrad.segments.kept import Kept
+from hindgrad.segments.order import Forward, Order
+from hindgrad.segments.run import SegmentedRun, Way
+
+BACK = 3
+"""How much longer the way back through a segment takes than the way forward, about."""
+
+
+class Plan:
+    """What is to be done, and the structs of what is kept."""
+
+    def __init__(self, run: SegmentedRun, total: int, length: int, order: Order):
+        self.run, self.total, self.length, self.order = run, total, length, order
+        self.is_taped = order.slots is None and not run.pieces.replays
+        self.begin = programs.begun(run, length)
+        self.piece, self._steps_program = self._traced(length)
+        sees_losses = isinstance(run.objective.score, RunScore)
+        self.losses = np.zeros(total, self.piece.losses.dtype) if sees_losses else None
+        self.way, self._score_program = programs.scored.traced(run, self.begin, self.losses, length)
+
+    def call(self, adjoint: Adjoint) -> Call:
+        """What must be the same for another call to go on."""
+        segments, slots = self.order
+        arrays = eqx.filter(self.run.objective, eqx.is_array)
+        return Call(
+            {
+                "hindgrad": version("hindgrad"),
+                "jax": version("jax"),
+                "steps": self.total,
+                "segments": segments,
+                "slots": slots,
+                "adjoint": described(adjoint),
+                "key": contents(self.run.key),
+                "hyper": contents(self.run.hyper),
+                "objective's arrays": contents(jax.tree.leaves(arrays)),
+                "objective": [_digest(self._steps_program), _digest(self._score_program)],
+            }
+        )
+
+    def range(self, segment: int) -> tuple[Array, int]:
+        """The first step of a segment, and how many it has."""
+        first = segment * self.length
+        return jnp.int32(first), min(self.length, self.total - first)
+
+    def piece_of(self, segment: int) -> Piece:
+        """The structs of what a segment gives."""
+        _, steps = self.range(segment)
+        return self.piece if steps == self.length else self._traced(steps).result
+
+    @property
+    def room(self) -> int:
+        """The bytes that are kept at a time, at most."""
+        segments, slots = self.order
+        positions = 1 + (segments if slots is None else min(slots, segments))
+        tapes = segments * trees.nbytes(self.piece.tape)
+        losses = self.total * self.piece.losses.dtype.itemsize
+        return positions * trees.nbytes(self.begin) + tapes + losses + 2 * trees.nbytes(self.way)
+
+    def cost(self, at: int | None, places: set[int]) -> int:
+        """The work ahead, in segments run forward: from the last of these kept positions, or on
+        the way back from the position `at`."""
+        segments, ahead = self.order.segments, 0
+        if at is None:
+            actions = list(self.order.forward(max(places)))
+            ahead, at = len(actions), segments
+            places = places | {a.segment + 1 for a in actions if a.is_kept} | {segments - 1}
+        back = BACK if self.is_taped else BACK + 1
+        return ahead + self.order.cost(at, places) + back * at
+
+    def _traced(self, steps):
+        return programs.advanced.traced(self.run, jnp.int32(0), self.begin, steps, self.is_taped)
+
+
+def carried_out(plan: Plan, kept: Kept, progress: bool | None) -> Hypergradient:
+    """The hypergradient, from wherever a call before has come to.
+
+    Raises `OSError` if there is no room for what is kept.
+    """
+    at, places = min(kept.numbers("way"), default=None), kept.numbers("position")
+    if at is None and not places:
+        _check_room(plan.room, kept)
+        kept.save("position", 0, plan.begin)
+        places = {0}
+    with Bar(plan.cost(at, places), shown=progress) as bar:
+        bar.note(f"Keeps up to {_size(plan.room)} in {kept.where}.")
+        work = _Work(plan, kept, bar)
+        if at is None:
+            work.forward(max(places))
+            at = plan.order.segments
+        way = work.back(at)
+    return Hypergradient(way.value, programs.finished(plan.run, way))
+
+
+class _Work:
+    """The steps of a call."""
+
+    def __init__(self, plan: Plan, kept: Kept, bar: Bar):
+        self.plan, self.kept, self.bar = plan, kept, bar
+        self.latest: dict[int, Any] = {}
+        """The two positions seen last."""
+
+    def forward(self, at: int) -> None:
+        """From the position `at` to the end and the score."""
+        plan, kept = self.plan, self.kept
+        for segment, is_kept in plan.order.forward(at):
+            piece = self._advanced(segment, keep=plan.is_taped)
+            kept.save("losses", segment, piece.losses)
+            if plan.is_taped:
+                kept.save("tape", segment, piece.tape)
+            if is_kept:
+                kept.save("position", segment + 1, piece.position)
+        self.bar.stage("score")
+        losses = plan.losses
+        if losses is not None:
+            losses = jnp.concatenate([self._losses(s) for s in range(plan.order.segments)])
+        end = self._position(plan.order.segments)
+        kept.save("way", plan.order.segments, programs.scored(plan.run, end, losses, plan.length))
+
+    def back(self, at: int) -> Way:
+        """From the position `at` to the first."""
+        plan, kept = self.plan, self.kept
+        way = kept.load("way", at, plan.way)
+        places = kept.numbers("position") | set(self.latest)
+        for action in plan.order.back(at, places):
+            segment = action.segment
+            if isinstance(action, Forward):
+                piece = self._advanced(segment, keep=False)
+                if action.is_kept:
+                    kept.save("position", segment + 1, piece.position)
+                continue
+            way = self._pulled(segment, way)
+            kept.save("way", segment, way)
+            self._forget(segment)
+        return way
+
+    def _advanced(self, segment, *, keep):
+        """What a segment gives."""
+        plan = self.plan
+        self.bar.stage(f"segment {segment + 1} of {plan.order.segments}, forward")
+        position, (start, steps) = self._position(segment), plan.range(segment)
+        piece = programs.advanced(plan.run, start, position, steps, keep)
+        self._check(piece.fault, segment)
+        self.latest = {segment: position, segment + 1: piece.position}
+        self.bar.done(1)
+        return piece
+
+    def _pulled(self, segment, way):
+        """The way back at the start of a segment."""
+        plan, before = self.plan, self._position(segment)
+        piece = self._piece(segment)
+        self.bar.stage(f"segment {segment + 1} of {plan.order.segments}, back")
+        start, steps = plan.range(segment)
+        way, fault = programs.pulled(plan.run, start, steps, (before, piece), way)
+        self._check(fault, segment)
+        self.bar.done(BACK + 1 if plan.run.pieces.replays else BACK)
+        return way
+
+    def _piece(self, segment):
+        """What a segment gave, as far as the way back needs it."""
+        plan, kept = self.plan, self.kept
+        losses = self._losses(segment)
+        if plan.run.pieces.replays:
+            return Piece(None, losses, None, None)
+        if not plan.is_taped:
+            return self._advanced(segment, keep=True)._replace(losses=losses, fault=None)
+        after = kept.load("position", segment + 1, plan.begin)
+        return Piece(after, losses, kept.load("tape", segment, plan.piece_of(segment).tape), None)
+
+    def _position(self, number):
+        if number not in self.latest:
+            self.latest = {number: self.kept.load("position", number, self.plan.begin)}
+        return self.latest[number]
+
+    def _losses(self, segment):
+        return self.kept.load("losses", segment, self.plan.piece_of(segment).losses)
+
+    def _forget(self, segment):
+        """What is not needed once the way back has come to the start of a segment."""
+        kept = self.kept
+        kept.drop("way", segment + 1)
+        kept.drop("tape", segment)
+        kept.drop("losses", segment)
+        for number in kept.numbers("position"):
+            if number > segment or (number == segment and not self.plan.is_taped):
+                kept.drop("position", number)
+
+    def _check(self, fault, segment):
+        if fault is None or not fault[0]:
+            return
+        params, memory, _ = self.plan.run.like
+        paths = jax.tree_util.tree_leaves_with_path(State(params, memory))
+        leaves = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
+        first = segment * self.plan.length
+        raise RunError(f"Reversible: {self.plan.run.pieces.describe(fault, first, leaves)}")
+
+
+def _check_room(needed, kept):
+    if kept.free is not None and kept.free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"hypergradient keeps up to {_size(needed)}, and {kept.where} has room for "
+            f"{_size(kept.free)}. Give slots=…, so that fewer positions are kept, or another "
+            "directory",
+        )
+
+
+def _size(count):
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _digest(program):
+    """What distinguishes a program: its text and the numbers in it."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
+    parts = [text, *contents(list(program.consts))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -31,7 +31,7 @@ def problem(steps: int) -> tuple[hg.Objective, Any]:
         jnp.ones(16) / 16,
     ]
 
-    def loss(params, hyper, batch):
+    def loss(params, _, batch):
         x, y = batch.data
         hidden = jnp.tanh(jnp.tanh(x @ params[0]) @ params[1])
         return jnp.mean((hidden @ params[2] - y) ** 2)
@@ -42,7 +42,7 @@ def problem(steps: int) -> tuple[hg.Objective, Any]:
         batches=hg.minibatches((x, y), size=64, key=0),
         steps=steps,
     )
-    score = lambda params, hyper, key: loss(params, hyper, hg.full_batch((x, y))(0))
+    score = lambda params, hyper, _: loss(params, hyper, hg.full_batch((x, y))(0))
     return hg.Objective(training, init=params, score=score), jnp.full(steps, 0.1)
 
 

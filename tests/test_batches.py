@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import stats
 
-from hindgrad.batches import full_batch, minibatches, permuted
+from hindgrad.batches import full_batch, minibatches, permuted, permuted_on_host
 
 seeds = st.integers(0, 2**32 - 1)
 REPEATS = 2**17
@@ -254,7 +254,33 @@ def test_refusals(data, settings, message, unchecked):
 
 def test_refuses_steps_out_of_range():
     batches = minibatches(jnp.ones(1000), size=1000, key=0)
-    assert batches(2**32 // 1000 - 1).index.shape == (1000,)
-    for t in (-1, 2**32 // 1000):
-        with pytest.raises(ValueError, match="another key"):
+    assert batches(2**31 - 1).index.shape == (1000,)
+    for t in (-1, 2**31):
+        with pytest.raises(ValueError, match="counted in 32 bits"):
             batches(t)
+
+
+@pytest.mark.parametrize("t", [0, 2**32 // 48, 2**32 // 48 + 1, 2**31 - 5])
+def test_positions_do_not_wrap(t):
+    """Against Python's whole numbers: 48 rows a step pass 2^32 within the run."""
+    n, size = 101, 48
+    batches = minibatches(jnp.arange(n), size=size, key=3)
+    positions = [t * size + i for i in range(size)]
+    wanted = permuted(
+        jnp.asarray([p % n for p in positions], jnp.uint32),
+        jnp.asarray([p // n % 2**32 for p in positions], jnp.uint32),
+        words(3),
+        n,
+    )
+    np.testing.assert_array_equal(batches(t).index, wanted)
+    np.testing.assert_array_equal(jax.jit(lambda t: batches(t).index)(jnp.int32(t)), wanted)
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(1, 2**31 - 1), seed=seeds, epoch=st.integers(0, 2**32 - 1))
+def test_the_host_has_the_same_order(n, seed, epoch):
+    place = np.arange(50, dtype=np.uint32) % np.uint32(n)
+    epochs = np.full(50, epoch, np.uint32)
+    wanted = permuted(jnp.asarray(place), jnp.asarray(epochs), words(seed), n)
+    found = permuted_on_host(place, epochs, np.asarray(words(seed)), n)
+    np.testing.assert_array_equal(found, wanted)

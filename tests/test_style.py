@@ -75,6 +75,7 @@ def test_imports_run_downward():
         "dynamics",
         "adjoints",
         "batches",
+        "streams",
         "schedules",
         "training",
         "objective",

@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.optimizers import from_optax as from_optax
     from hindgrad.optimizers import moves as moves
     from hindgrad.segments.hypergradient import hypergradient as hypergradient
+    from hindgrad.streams.stream import recorded as recorded
+    from hindgrad.streams.stream import stream as stream
     from hindgrad.training import Run as Run
     from hindgrad.training import Training as Training
     from hindgrad.training import unroll as unroll

@@ -1,7 +1,7 @@
 """Batches as pure functions of the step, so that any step can be run again exactly."""
 
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
 
+from hindgrad import numerics
 from hindgrad.arguments import as_key
 
 GOLDEN = 0x9E3779B9
@@ -23,8 +24,8 @@ class Batch(eqx.Module):
     """The data's pytree, with the batch's rows only."""
     key: PRNGKeyArray | None
     """This step's own key, for dropout, augmentation and the like."""
-    index: Int[Array, " size"]
-    """The row numbers in the whole data."""
+    index: Int[Array, " size"] | None
+    """The row numbers in the whole data; None where a loader chose the rows."""
 
 
 @final
@@ -38,15 +39,14 @@ class Minibatches(eqx.Module):
     def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
         """The batch of step `t`, at least 0."""
         n = _length(self.data)
-        if isinstance(t, (int, np.integer)) and not 0 <= t < 2**32 // self.size:
-            raise ValueError(
-                f"Batch t={t} of size {self.size}: positions are counted in 32 bits, so t goes "
-                f"from 0 to {2**32 // self.size - 1}. Beyond, take minibatches with another key."
-            )
+        if isinstance(t, (int, np.integer)) and not 0 <= t < 2**31:
+            raise ValueError(f"Batch t={t}: steps are counted in 32 bits, from 0 to 2^31 − 1.")
         t = jnp.asarray(t).astype(jnp.uint32)
-        position = t * np.uint32(self.size) + lax.iota(jnp.uint32, self.size)
-        epoch = lax.div(position, jnp.full_like(position, n))
-        place = lax.rem(position, jnp.full_like(position, n))
+        with numerics.wide():
+            position = t.astype(jnp.uint64) * self.size + lax.iota(jnp.uint64, self.size)
+            rows = jnp.full_like(position, n)
+            epoch = lax.div(position, rows).astype(jnp.uint32)
+            place = lax.rem(position, rows).astype(jnp.uint32)
         index = permuted(place, epoch, jax.random.key_data(self.key), n).astype(jnp.int32)
         return Batch(_rows(self.data, index), jax.random.fold_in(self.key, t), index)
 
@@ -89,8 +89,7 @@ def minibatches(data: PyTree, *, size: int, key: PRNGKeyArray | int) -> Minibatc
 
     `Minibatches`: called with a step (an int, or an integer scalar, traced or not) it gives a
     `Batch`. A step's order costs O(size), whatever the number of rows, and does not depend on
-    `jax.enable_x64`. Positions are counted in 32 bits: `t` times `size` must stay below 2^32 −
-    `size`, beyond which a traced `t` starts again from the first epochs.
+    `jax.enable_x64`.
 
     Raises `ValueError` if the data has no arrays or arrays of different lengths, or if `size` or
     `key` is out of range.
@@ -155,11 +154,36 @@ def permuted(
 
     # Two halves in a loop: all unrolled, XLA would fuse the rounds into the gather of the rows
     # and repeat them for every element of a row. More passes would only cost time.
-    half = 6 + (n.bit_length() + 1) // 2
-    return lax.fori_loop(0, 2 * half, exchange, place, unroll=half)
+    return lax.fori_loop(0, 2 * _half(n), exchange, place, unroll=_half(n))
 
 
-def _mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+def permuted_on_host(
+    place: UInt32[np.ndarray, " size"],
+    epoch: UInt32[np.ndarray, " size"],
+    words: UInt32[np.ndarray, " words"],
+    n: int,
+) -> UInt32[np.ndarray, " size"]:
+    """The same as `permuted`, by NumPy: within a callback JAX must not be called."""
+    bits, turns = epoch, _mix(epoch + np.uint32(GOLDEN))
+    for word in words:
+        turns = _mix(turns ^ word)
+        bits = _mix(bits + turns)
+    weyl = np.zeros(1, np.uint32)
+    for _ in range(2 * _half(n)):
+        mirrored = _mix(turns + weyl) % np.uint32(n) - place
+        mirrored = np.minimum(mirrored, mirrored + np.uint32(n))
+        swap = _mix(np.maximum(place, mirrored) + (bits + weyl)) >= np.uint32(2**31)
+        place = np.where(swap, mirrored, place)
+        weyl = weyl + np.uint32(GOLDEN)
+    return place
+
+
+def _half(n):
+    """Half of the rounds."""
+    return 6 + (n.bit_length() + 1) // 2
+
+
+def _mix(x: UInt32[Any, "*shape"]) -> UInt32[Any, "*shape"]:
     """A hash of 32 bits, a bijection: Wellons' "lowbias32" (hash-prospector, 2018)."""
     x = x ^ (x >> np.uint32(16))
     x = x * np.uint32(0x7FEB352D)

@@ -1,7 +1,8 @@
 """Errors that a compiled program raises while it runs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -38,8 +39,8 @@ def raise_if(
         return results
 
     def fail(number):
-        _Latest.error = RunError(messages[int(number)])
-        raise _Latest.error
+        with from_callback():
+            raise RunError(messages[int(number)])
 
     fine = jax.ShapeDtypeStruct((), jnp.bool_)
     passed = jax.lax.cond(
@@ -47,6 +48,16 @@ def raise_if(
     )
     select = lambda x: jnp.where(passed, x, jnp.nan) if eqx.is_inexact_array(x) else x
     return jax.tree.map(select, results)
+
+
+@contextmanager
+def from_callback() -> Iterator[None]:
+    """Within a callback: a `RunError` that is raised here reaches the user as it is."""
+    try:
+        yield
+    except RunError as error:
+        _Latest.error = error
+        raise
 
 
 def ours(error: Exception) -> Exception | None:

@@ -18,6 +18,11 @@ def start(hyper, key):
     }
 
 
+def fixed_start():
+    """One that depends on no hyperparameter."""
+    return start({"scale": 1.0}, jax.random.key(5))
+
+
 def network(params, x):
     return jnp.tanh(x @ params["in"]) @ params["out"]
 

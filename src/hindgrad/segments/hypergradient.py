@@ -14,10 +14,13 @@ from hindgrad.segments.kept import InMemory, OnDisk
 from hindgrad.segments.order import Order
 from hindgrad.segments.run import SegmentedRun
 from hindgrad.segments.work import Plan, carried_out
-from hindgrad.training import as_adjoint
+from hindgrad.streams.stream import Stream
+from hindgrad.training import Training, as_adjoint
 
 SEGMENTS = 20
 """How many, unless given."""
+STREAMED = 2**26
+"""Bytes of a stream that a segment may have, unless they are given."""
 
 
 def hypergradient(
@@ -49,7 +52,8 @@ def hypergradient(
       `Stored()` or another of the reverse family, through which each is; `Checkpointed()` unless
       given.
     - `segments`: into how many the run is cut; all are equally long but the last, which may be
-      shorter. 20 unless given.
+      shorter. Unless given 20, and of a stream so many that the batches of each are within 64 MiB:
+      those of three segments are in the host's memory at a time, of one on the device.
     - `slots`: how many positions between segments to keep at a time, the first one included; the
       others are computed again, the fewest possible. All unless given.
     - `checkpoint`: a directory where they are kept; in the host's memory unless given.
@@ -72,8 +76,12 @@ def hypergradient(
     floats_and_rest("hypergradient", hyper)
     run_key = as_key("hypergradient", 0 if key is None else key)
     adjoint = as_adjoint(adjoint)
-    total = objective.scored(run_key).steps
-    count = min(total, SEGMENTS) if segments is None else segments
+    training = objective.training
+    if not isinstance(training, Training):
+        training = training(run_key)
+    total = training.steps
+    stream = training.batches if isinstance(training.batches, Stream) else None
+    count = _default_segments(total, stream) if segments is None else segments
     count = as_whole("hypergradient", "segments", count)
     if count > total:
         raise ValueError(
@@ -83,7 +91,14 @@ def hypergradient(
         slots = as_whole("hypergradient", "slots", slots)
     length = -(-total // count)
     run = SegmentedRun(objective, hyper, run_key, adjoint.pieces(total))
-    plan = Plan(run, total, length, Order(-(-total // length), slots))
+    plan = Plan(run, stream, total, length, Order(-(-total // length), slots))
     call = lambda: plan.call(adjoint)
     with InMemory() if checkpoint is None else OnDisk(checkpoint, call) as kept:
         return carried_out(plan, kept, progress)
+
+
+def _default_segments(total, stream):
+    least = SEGMENTS
+    if stream is not None:
+        least = max(least, -(-total * trees.nbytes(stream.ahead.reader.spec) // STREAMED))
+    return min(total, least)

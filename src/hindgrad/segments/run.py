@@ -11,6 +11,7 @@ from hindgrad import programs, trees
 from hindgrad.adjoints.base import Piece, Pieces
 from hindgrad.dynamics import GradientTraining
 from hindgrad.objective import Objective, RunScore
+from hindgrad.streams.stream import Steps
 from hindgrad.sums import Compensated
 from hindgrad.training import Run, as_scalar, dynamics_of
 
@@ -36,11 +37,15 @@ class SegmentedRun(eqx.Module):
     hyper: PyTree
     key: PRNGKeyArray
     pieces: Pieces
+    batches: Steps | None = None
+    """The segment's batches, where the training's are a stream."""
 
     def parts(self, hyper: PyTree) -> tuple[Any, PyTree, PyTree]:
         """The training; the start, arrays and others together; and what of the params is not
         trained."""
         training, params, model = self.objective.start(hyper, self.key)
+        if self.batches is not None:
+            training = eqx.tree_at(lambda t: t.batches, training, self.batches)
         trained, rest = trees.split_trained(params)
         coefficients = training.optimizer.coefficients(hyper, jnp.int32(0))
         memory = training.optimizer.init(trained, coefficients)

@@ -1,5 +1,6 @@
 """The work of one call: what is kept, and the steps from one kept position to the next."""
 
+import dataclasses
 import errno
 import hashlib
 import re
@@ -24,6 +25,8 @@ from hindgrad.segments import run as programs
 from hindgrad.segments.kept import Kept
 from hindgrad.segments.order import Forward, Order
 from hindgrad.segments.run import SegmentedRun, Way
+from hindgrad.streams.ahead import changed
+from hindgrad.streams.stream import Steps, Stream
 
 BACK = 3
 """How much longer the way back through a segment takes than the way forward, about."""
@@ -32,8 +35,13 @@ BACK = 3
 class Plan:
     """What is to be done, and the structs of what is kept."""
 
-    def __init__(self, run: SegmentedRun, total: int, length: int, order: Order):
-        self.run, self.total, self.length, self.order = run, total, length, order
+    def __init__(
+        self, run: SegmentedRun, stream: Stream | None, total: int, length: int, order: Order
+    ):
+        if stream is not None:  # until a segment's batches are read
+            run = _with_batches(run, stream.ahead.zeros(length), stream)
+        self.run, self.stream = run, stream
+        self.total, self.length, self.order = total, length, order
         self.is_taped = order.slots is None and not run.pieces.replays
         self.begin = programs.begun(run, length)
         self.piece, self._steps_program = self._traced(length)
@@ -55,6 +63,7 @@ class Plan:
                 "adjoint": described(adjoint),
                 "key": contents(self.run.key),
                 "hyper": contents(self.run.hyper),
+                "source": [] if self.stream is None else self.stream.ahead.reader.described(),
                 "objective's arrays": contents(jax.tree.leaves(arrays)),
                 "objective": [_digest(self._steps_program), _digest(self._score_program)],
             }
@@ -64,6 +73,14 @@ class Plan:
         """The first step of a segment, and how many it has."""
         first = segment * self.length
         return jnp.int32(first), min(self.length, self.total - first)
+
+    def run_of(self, segment: int) -> tuple[SegmentedRun, np.ndarray]:
+        """The run with a segment's batches, and their fingerprint (0 if they are no stream's)."""
+        if self.stream is None:
+            return self.run, np.zeros((), np.uint32)
+        first, steps = self.range(segment)
+        block = self.stream.ahead.block(int(first), steps, self.total)
+        return _with_batches(self.run, block, self.stream), np.asarray(block.fingerprint, np.uint32)
 
     def piece_of(self, segment: int) -> Piece:
         """The structs of what a segment gives."""
@@ -94,6 +111,10 @@ class Plan:
         return programs.advanced.traced(self.run, jnp.int32(0), self.begin, steps, self.is_taped)
 
 
+def _with_batches(run, block, stream):
+    return dataclasses.replace(run, batches=Steps.of(stream, block))
+
+
 def carried_out(plan: Plan, kept: Kept, progress: bool | None) -> Hypergradient:
     """The hypergradient, from wherever a call before has come to.
 
@@ -119,6 +140,8 @@ class _Work:
 
     def __init__(self, plan: Plan, kept: Kept, bar: Bar):
         self.plan, self.kept, self.bar = plan, kept, bar
+        self.fingerprint: Any = None
+        """That of the batches of the segment run last."""
         self.latest: dict[int, Any] = {}
         """The two positions seen last."""
 
@@ -127,7 +150,7 @@ class _Work:
         plan, kept = self.plan, self.kept
         for segment, is_kept in plan.order.forward(at):
             piece = self._advanced(segment, keep=plan.is_taped)
-            kept.save("losses", segment, piece.losses)
+            kept.save("losses", segment, (piece.losses, self.fingerprint))
             if plan.is_taped:
                 kept.save("tape", segment, piece.tape)
             if is_kept:
@@ -161,7 +184,8 @@ class _Work:
         plan = self.plan
         self.bar.stage(f"segment {segment + 1} of {plan.order.segments}, forward")
         position, (start, steps) = self._position(segment), plan.range(segment)
-        piece = programs.advanced(plan.run, start, position, steps, keep)
+        run, self.fingerprint = plan.run_of(segment)
+        piece = programs.advanced(run, start, position, steps, keep)
         self._check(piece.fault, segment)
         self.latest = {segment: position, segment + 1: piece.position}
         self.bar.done(1)
@@ -173,7 +197,8 @@ class _Work:
         piece = self._piece(segment)
         self.bar.stage(f"segment {segment + 1} of {plan.order.segments}, back")
         start, steps = plan.range(segment)
-        way, fault = programs.pulled(plan.run, start, steps, (before, piece), way)
+        run = self._same_run(segment)
+        way, fault = programs.pulled(run, start, steps, (before, piece), way)
         self._check(fault, segment)
         self.bar.done(BACK + 1 if plan.run.pieces.replays else BACK)
         return way
@@ -195,7 +220,20 @@ class _Work:
         return self.latest[number]
 
     def _losses(self, segment):
-        return self.kept.load("losses", segment, self.plan.piece_of(segment).losses)
+        return self._recorded(segment)[0]
+
+    def _same_run(self, segment):
+        """The run with the batches that a segment had on the way forward."""
+        run, fingerprint = self.plan.run_of(segment)
+        if self._recorded(segment)[1] != fingerprint:
+            first, steps = self.plan.range(segment)
+            raise RunError(changed(int(first), steps))
+        return run
+
+    def _recorded(self, segment):
+        """A segment's losses, and its batches' fingerprint."""
+        like = self.plan.piece_of(segment).losses, jax.ShapeDtypeStruct((), np.uint32)
+        return self.kept.load("losses", segment, like)
 
     def _forget(self, segment):
         """What is not needed once the way back has come to the start of a segment."""

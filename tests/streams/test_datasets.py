@@ -114,5 +114,5 @@ def test_torch_loader_recorded(torch, rows):
 def test_torch_loader_with_a_shorter_last_batch(torch, rows):
     subset = torch.utils.data.Subset(of_torch(torch, rows), range(37))
     batches = hg.recorded(torch.utils.data.DataLoader(subset, batch_size=8))
-    with pytest.raises(RuntimeError, match=r"Batch 4 of the loader\[0\] .* drop_last=True"):
+    with pytest.raises(RuntimeError, match=r"Batch 4 of the loader\[0\] .*drop_last=True"):
         batches(4)

@@ -35,10 +35,12 @@ class Stream(eqx.Module):
 
     def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
         """The batch of step `t`; where that is traced, by a callback."""
-        spec = self.ahead.reader.spec
-        t = jnp.asarray(t, jnp.int32)
-        got = jax.pure_callback(self.fetch, spec, t, vmap_method="sequential")
-        return _batch(got, self.key, t)
+        if isinstance(t, Tracer):
+            spec = self.ahead.reader.spec
+            got = jax.pure_callback(self.fetch, spec, t, vmap_method="sequential")
+        else:
+            got = jax.tree.map(jnp.asarray, self.ahead.step(int(t)))
+        return _batch(got, self.key, jnp.asarray(t, jnp.int32))
 
 
 @final

@@ -1,19 +1,32 @@
 """What is tuned, and how its hypergradients are taken."""
 
 import abc
+import hashlib
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
-from hindgrad.adjoints import Adjoint
+from hindgrad.adjoints import Adjoint, Checkpointed, Recall, Reversible
 from hindgrad.adjoints.antithetic import Estimator
 from hindgrad.adjoints.base import Hypergradient
+from hindgrad.adjoints.failures import Status
 from hindgrad.arguments import as_key
+from hindgrad.checkpoint import contents
+from hindgrad.errors import RunError
 from hindgrad.objective import Objective
-from hindgrad.training import as_adjoint
+from hindgrad.segments.hypergradient import hypergradient as segmented
+from hindgrad.streams.stream import Stream
+from hindgrad.training import Training, as_adjoint
+
+LONG = 100_000
+"""Steps from which on a run is differentiated in segments."""
 
 
 class Target(eqx.Module):
@@ -36,6 +49,12 @@ class Target(eqx.Module):
         self, hyper: PyTree, key: PRNGKeyArray | None, carry: PyTree
     ) -> Hypergradient:
         """By the floats in `hyper`."""
+
+    def found(
+        self, hyper: PyTree, fixed: PyTree, key: PRNGKeyArray | None, carry: PyTree
+    ) -> tuple[Hypergradient, Float[Array, ""]]:
+        """The hypergradient at the floats `hyper` and what is not tuned, and its norm."""
+        return _found(self, hyper, fixed, key, carry)
 
     @abc.abstractmethod
     def first_carry(self, hyper: PyTree, key: PRNGKeyArray | None) -> PyTree:
@@ -78,13 +97,84 @@ class OfObjective(Target):
         return self.adjoint.first_carry(run, trees.as_hyper(hyper))
 
 
-def as_target(caller: str, objective: Callable[..., Any], adjoint: Adjoint | None) -> Target:
-    """What `caller` was asked to lower.
+class InSegments(Target):
+    """An `Objective` whose run is long, or whose batches are a stream, differentiated segment by
+    segment. With a directory, each hypergradient's segments are kept there."""
+
+    function: Objective
+    adjoint: Adjoint
+    directory: str | Path | None
+
+    @property
+    def is_smoothed(self):
+        return False
+
+    def hypergradient(self, hyper, key, carry):
+        return self.function.hypergradient(hyper, key, adjoint=self.adjoint, carry=carry)
+
+    def first_carry(self, hyper, key):
+        del hyper, key
+
+    def found(self, hyper, fixed, key, carry):
+        del carry
+        hyper = eqx.combine(hyper, fixed)
+        try:
+            found = segmented(
+                self.function,
+                hyper,
+                key,
+                adjoint=self.adjoint,
+                checkpoint=self._own_directory(hyper, key),
+                progress=False,
+            )
+        except RunError as error:
+            nan = lambda x: jnp.full_like(x, jnp.nan)
+            gradient = jax.tree.map(nan, eqx.filter(hyper, eqx.is_inexact_array))
+            text = str(error)
+            status = Status(jnp.ones(3), lambda _: text)
+            found = Hypergradient(jnp.full((), jnp.nan), gradient, status=status)
+        return found, trees.norm(found.gradient)
+
+    def _own_directory(self, hyper, key):
+        """One for these hyperparameters. Where it is new, those of others go, but for the first
+        of all: a call that goes on asks for the start once more."""
+        if self.directory is None:
+            return None
+        given = "\n".join([*contents(hyper), *contents(key)])
+        digest = hashlib.sha256(given.encode()).hexdigest()[:16]
+        kept = sorted(Path(self.directory).glob("run-*"))
+        for path in kept:
+            if path.name.endswith(digest):
+                return path
+        for path in kept:
+            if not path.name.startswith("run-first-"):
+                shutil.rmtree(path)
+        return Path(self.directory) / f"run-{'' if kept else 'first-'}{digest}"
+
+
+def _is_long(objective, adjoint):
+    """Whether an objective's hypergradients are taken in segments."""
+    if not isinstance(adjoint, (Reversible, Checkpointed, Recall)):
+        return False
+    training = objective.training
+    training = training if isinstance(training, Training) else training(jax.random.key(0))
+    return training.steps >= LONG or isinstance(training.batches, Stream)
+
+
+def as_target(
+    caller: str,
+    objective: Callable[..., Any],
+    adjoint: Adjoint | None,
+    checkpoint: str | Path | None = None,
+) -> Target:
+    """What `caller` was asked to lower; a long run's segments are kept beneath `checkpoint`.
 
     Raises `TypeError` if a function is given an adjoint.
     """
     checked = as_adjoint(adjoint)
     if isinstance(objective, Objective):
+        if _is_long(objective, checked):
+            return InSegments(objective, checked, checkpoint)
         return OfObjective(objective, checked)
     if adjoint is not None:
         raise TypeError(
@@ -100,10 +190,7 @@ def value_of(target: Target, hyper: PyTree, fixed: PyTree, key: PRNGKeyArray | N
 
 
 @programs.compiled
-def found_at(
-    target: Target, hyper: PyTree, fixed: PyTree, key: PRNGKeyArray | None, carry: PyTree
-) -> tuple[Hypergradient, Float[Array, ""]]:
-    """The hypergradient at the floats `hyper`, and its norm."""
+def _found(target, hyper, fixed, key, carry):
     found = target.hypergradient(eqx.combine(hyper, fixed), key, carry)
     return found, trees.norm(found.gradient)
 

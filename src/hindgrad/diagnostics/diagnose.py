@@ -20,7 +20,7 @@ from hindgrad.diagnostics.growth import Growth, course
 from hindgrad.diagnostics.metasmoothness import metasmoothness
 from hindgrad.diagnostics.say import say
 from hindgrad.objective import Objective, RunScore
-from hindgrad.target import as_target, found_at, value_of
+from hindgrad.target import as_target, value_of
 
 ROUGH = 0.5
 """A metasmoothness below this speaks of chaos. Smooth networks have .99 (tanh) or .6 and more
@@ -121,7 +121,7 @@ def diagnose(
     target, draw = as_target("diagnose", objective, adjoint), args[0] if args else None
 
     def find(tuned):
-        found, _ = found_at(target, tuned, fixed, draw, None)
+        found, _ = target.found(tuned, fixed, draw, None)
         return found.value, found.gradient
 
     def examine_at(place: float, direction: PyTree, found: Any = None) -> Diagnosis:

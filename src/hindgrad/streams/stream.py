@@ -39,7 +39,7 @@ class Stream(eqx.Module):
             spec = self.ahead.reader.spec
             got = jax.pure_callback(self.fetch, spec, t, vmap_method="sequential")
         else:
-            got = jax.tree.map(jnp.asarray, self.ahead.step(int(t)))
+            got = jax.tree.map(jnp.asarray, self.ahead.step(int(jnp.asarray(t))))
         return _batch(got, self.key, jnp.asarray(t, jnp.int32))
 
 

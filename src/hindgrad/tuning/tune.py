@@ -19,7 +19,7 @@ from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
 from hindgrad.checkpoint import Call, Checkpoint, contents, described
 from hindgrad.diagnostics.diagnose import Diagnosis, Line, examine, in_one_line
 from hindgrad.progress import Bar
-from hindgrad.target import as_target, first_carry, found_at, value_of
+from hindgrad.target import as_target, first_carry, value_of
 from hindgrad.tuning.constraints import projection
 from hindgrad.tuning.judge import RECENT, is_lower, is_plateau, judge, recent_values
 from hindgrad.tuning.outer import check_outer, outer_update
@@ -104,8 +104,10 @@ def tune(
     - `patience`: stop when the median value of the last `patience` steps is no lower than that of
       as many steps before; None goes on to the end.
     - `checkpoint`: a directory. If the call is killed, the same call goes on from there, and ends
-      with the same result to the bit. Objectives and optimizers are compared by the first numbers
-      that they give; `choose`, `progress` and `diagnose` may be others.
+      with the same result to the bit. Hypergradients of runs of 100,000 steps and more, and of
+      streams, are taken in segments (`hg.hypergradient`), which are kept there too. Objectives and
+      optimizers are compared by the first numbers that they give; `choose`, `progress` and
+      `diagnose` may be others.
     - `progress`: whether to show a progress line, on standard error.
     - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.
     - `on_step`: called after each step with its `Record` and the hyperparameters that it is about,
@@ -123,7 +125,7 @@ def tune(
     floats, rest = floats_and_rest("tune", hyper)
     project = programs.Compiled(projection(project))
     start = project(eqx.combine(floats, rest))
-    target = as_target("tune", objective, adjoint)
+    target = as_target("tune", objective, adjoint, checkpoint)
     score = None if choose is None else _Score(choose, start)
     loop = _Loop(target, optimizer, project, start, steps, key, average, patience)
     with Checkpoint(checkpoint, loop.call) as store:
@@ -191,7 +193,7 @@ class _Loop:
         self, hyper: PyTree, key: PRNGKeyArray | None, carry: PyTree
     ) -> tuple[Hypergradient, Float[Array, ""]]:
         """The hypergradient at some hyperparameters, and its norm."""
-        return found_at(self.target, hyper, self.fixed, key, carry)
+        return self.target.found(hyper, self.fixed, key, carry)
 
     def begin(self) -> State:
         return State(

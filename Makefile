@@ -19,16 +19,17 @@ test: $(READY)
 
 # What must come out the same to the bit, as users compile it: all other tests do without the
 # compiler's optimisations.
+OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
+	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
+	tests/test_numerics.py tests/test_docs.py tests/test_model_state.py tests/test_microbatches.py \
+	tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
 test-optimised: $(READY)
-	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/exact \
-		tests/adjoints/test_reversible.py tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
-		tests/test_numerics.py tests/test_docs.py \
-		tests/test_model_state.py tests/test_microbatches.py tests/optimizers/test_averaged.py \
-		tests/optimizers/test_clipping.py
+	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(OPTIMISED)
 
-# The library alone, without the commands and the experiments.
-LIBRARY := tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \
-	$(filter-out tests/test_docs.py tests/test_command.py,$(wildcard tests/test_*.py))
+# The library alone, without the commands and the experiments, and without what `test-optimised` runs.
+LIBRARY := $(filter-out $(OPTIMISED) tests/test_command.py,$(wildcard $(addsuffix /test_*.py, \
+	tests tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \
+	tests/segments tests/streams)))
 test-library: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIBRARY)
 

@@ -17,6 +17,7 @@ import pytest
 
 import hindgrad as hg
 from hindgrad import trees
+from hindgrad.batches import Batch
 from hindgrad.segments import kept, work
 from tests.segments import problem
 
@@ -230,6 +231,32 @@ def test_a_run_that_diverges_says_where():
         optimizer=hg.Momentum(lambda h, t: jnp.where(t < 20, 0.1, 1e9), 0.9)
     )
     with pytest.raises(RuntimeError, match=r"params\['in'\] left .* at step 20"):
+        hg.hypergradient(objective, problem.HYPER, adjoint=hg.Reversible(), segments=5)
+
+
+def test_a_run_that_does_not_come_home():
+    """Its batches are others on the way back, in the third segment."""
+    calls = []
+
+    def noise(t):
+        calls.append(int(t))
+        return np.float32(calls.count(int(t)) * (int(t) == 20))
+
+    def loss(params, hyper, batch):
+        there = jax.ShapeDtypeStruct((), jnp.float32)
+        noisy = jax.pure_callback(noise, there, batch.key_of)
+        return problem.loss(params, hyper, batch.batch) * (1 + noisy)
+
+    class Marked(eqx.Module):
+        batch: Batch
+        key_of: jax.Array
+
+    objective = problem.objective(loss=loss)
+    inner = objective.training.batches
+    objective = eqx.tree_at(
+        lambda o: o.training.batches, objective, lambda t: Marked(inner(t), jnp.asarray(t))
+    )
+    with pytest.raises(RuntimeError, match=r"did not lead to .*params\['in'\]; .* step 16 and"):
         hg.hypergradient(objective, problem.HYPER, adjoint=hg.Reversible(), segments=5)
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad.adjoints.failures import Status
@@ -119,6 +120,8 @@ class PulledPiece(NamedTuple):
     """The cotangents of the leaves of the dynamics that were asked for."""
     state: PyTree
     """The cotangent of the state before it."""
+    position: PyTree
+    """The position before it, as the way back found it; None if that starts from it."""
     fault: Int[Array, " 3"] | None
     """As a piece has it."""
 
@@ -154,6 +157,16 @@ class Pieces(eqx.Module):
         """Pulls the cotangents of (state after, losses) back through a piece; `ends` are the
         position before it and what it gave, `wanted` is True at the leaves of the dynamics that
         are asked for."""
+
+    def marks(self, position: PyTree) -> np.ndarray:
+        """Numbers by which a position is known when the way back comes to it; none where that
+        starts from it."""
+        del position
+        return np.zeros(0, np.uint32)
+
+    def fault(self, marks: np.ndarray, position: PyTree) -> np.ndarray | None:
+        """The fault of a way back that came to `position`, and not to that with these marks."""
+        del marks, position
 
     def describe(self, fault: Any, first: int, leaves: Sequence[str]) -> str:
         """A fault of a piece that begins at step `first` in words, empty if there is none;

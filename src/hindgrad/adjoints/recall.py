@@ -86,7 +86,7 @@ class Replayed(Pieces):
         others = purity.is_other(piece.losses, losses, floor)
         last = jnp.max(jnp.where(others, dynamics.start + ks, -1))
         of_dynamics, of_state = purity.checked(pulled, last)
-        return PulledPiece(of_dynamics, of_state, None)
+        return PulledPiece(of_dynamics, of_state, None, None)
 
 
 @eqx.filter_custom_vjp

@@ -27,6 +27,8 @@ class Way(NamedTuple):
     """The cotangents of all losses; None if the score does not see them."""
     total: Compensated
     """The hypergradient so far."""
+    position: PyTree = None
+    """Where the run was there; None if that is kept elsewhere."""
 
 
 class SegmentedRun(eqx.Module):
@@ -116,7 +118,7 @@ def pulled(
     way: Way,
 ) -> tuple[Way, PyTree]:
     """The way back through a segment, from its end to its start, and its fault; `ends` are the
-    position before it and what it gave."""
+    position before it, if that is known, and what it gave."""
     dynamics = run.dynamics(start, steps)
     wanted = jax.tree.map(lambda _: False, dynamics)
     floats = jax.tree.map(eqx.is_inexact_array, dynamics.hyper)
@@ -127,7 +129,8 @@ def pulled(
     cotangents = way.of_state, of_losses
     back = run.pieces.backward(dynamics, wanted, run.like, ends, cotangents)
     share = eqx.filter(back.dynamics.hyper, eqx.is_inexact_array)
-    return way._replace(of_state=back.state, total=way.total.plus(share)), back.fault
+    total = way.total.plus(share)
+    return way._replace(of_state=back.state, total=total, position=back.position), back.fault
 
 
 @programs.compiled

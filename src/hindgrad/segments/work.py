@@ -47,7 +47,8 @@ class Plan:
         self.piece, self._steps_program = self._traced(length)
         sees_losses = isinstance(run.objective.score, RunScore)
         self.losses = np.zeros(total, self.piece.losses.dtype) if sees_losses else None
-        self.way, self._score_program = programs.scored.traced(run, self.begin, self.losses, length)
+        way, self._score_program = programs.scored.traced(run, self.begin, self.losses, length)
+        self.way = way._replace(position=self.begin if self.is_taped else None)
 
     def call(self, adjoint: Adjoint) -> Call:
         """What must be the same for another call to go on."""
@@ -91,7 +92,10 @@ class Plan:
     def room(self) -> int:
         """The bytes that are kept at a time, at most."""
         segments, slots = self.order
-        positions = 1 + (segments if slots is None else min(slots, segments))
+        if self.is_taped:
+            positions = 3  # the first, the latest, and the one being written
+        else:
+            positions = 1 + (segments if slots is None else min(slots, segments))
         tapes = segments * trees.nbytes(self.piece.tape)
         losses = self.total * self.piece.losses.dtype.itemsize
         return positions * trees.nbytes(self.begin) + tapes + losses + 2 * trees.nbytes(self.way)
@@ -104,8 +108,9 @@ class Plan:
             actions = list(self.order.forward(max(places)))
             ahead, at = len(actions), segments
             places = places | {a.segment + 1 for a in actions if a.is_kept} | {segments - 1}
-        back = BACK if self.is_taped else BACK + 1
-        return ahead + self.order.cost(at, places) + back * at
+        if self.is_taped:
+            return ahead + BACK * at
+        return ahead + self.order.cost(at, places) + (BACK + 1) * at
 
     def _traced(self, steps):
         return programs.advanced.traced(self.run, jnp.int32(0), self.begin, steps, self.is_taped)
@@ -150,23 +155,29 @@ class _Work:
         plan, kept = self.plan, self.kept
         for segment, is_kept in plan.order.forward(at):
             piece = self._advanced(segment, keep=plan.is_taped)
-            kept.save("losses", segment, (piece.losses, self.fingerprint))
+            marks = plan.run.pieces.marks(self.latest[segment])
+            kept.save("losses", segment, (piece.losses, self.fingerprint, marks))
             if plan.is_taped:
                 kept.save("tape", segment, piece.tape)
             if is_kept:
                 kept.save("position", segment + 1, piece.position)
+            if plan.is_taped and segment:  # the way back finds it again
+                kept.drop("position", segment)
         self.bar.stage("score")
         losses = plan.losses
         if losses is not None:
             losses = jnp.concatenate([self._losses(s) for s in range(plan.order.segments)])
         end = self._position(plan.order.segments)
-        kept.save("way", plan.order.segments, programs.scored(plan.run, end, losses, plan.length))
+        way = programs.scored(plan.run, end, losses, plan.length)
+        way = way._replace(position=end if plan.is_taped else None)
+        kept.save("way", plan.order.segments, way)
 
     def back(self, at: int) -> Way:
         """From the position `at` to the first."""
         plan, kept = self.plan, self.kept
         way = kept.load("way", at, plan.way)
         places = kept.numbers("position") | set(self.latest)
+        places = set(range(at)) if plan.is_taped else places
         for action in plan.order.back(at, places):
             segment = action.segment
             if isinstance(action, Forward):
@@ -193,26 +204,29 @@ class _Work:
 
     def _pulled(self, segment, way):
         """The way back at the start of a segment."""
-        plan, before = self.plan, self._position(segment)
-        piece = self._piece(segment)
+        plan = self.plan
+        before, piece = self._ends(segment, way)
         self.bar.stage(f"segment {segment + 1} of {plan.order.segments}, back")
         start, steps = plan.range(segment)
         run = self._same_run(segment)
-        way, fault = programs.pulled(run, start, steps, (before, piece), way)
+        way, fault = programs.pulled(
+            run, start, steps, (before, piece), way._replace(position=None)
+        )
         self._check(fault, segment)
+        *_, marks = self._recorded(segment)
+        self._check(plan.run.pieces.fault(np.asarray(marks), way.position), segment)
         self.bar.done(BACK + 1 if plan.run.pieces.replays else BACK)
-        return way
+        return way if plan.is_taped else way._replace(position=None)
 
-    def _piece(self, segment):
-        """What a segment gave, as far as the way back needs it."""
-        plan, kept = self.plan, self.kept
-        losses = self._losses(segment)
+    def _ends(self, segment, way):
+        """The position before a segment and what it gave, as far as the way back needs them."""
+        plan, losses = self.plan, self._losses(segment)
         if plan.run.pieces.replays:
-            return Piece(None, losses, None, None)
+            return self._position(segment), Piece(None, losses, None, None)
         if not plan.is_taped:
-            return self._advanced(segment, keep=True)._replace(losses=losses, fault=None)
-        after = kept.load("position", segment + 1, plan.begin)
-        return Piece(after, losses, kept.load("tape", segment, plan.piece_of(segment).tape), None)
+            return None, self._advanced(segment, keep=True)._replace(losses=losses, fault=None)
+        tape = self.kept.load("tape", segment, plan.piece_of(segment).tape)
+        return None, Piece(way.position, losses, tape, None)
 
     def _position(self, number):
         if number not in self.latest:
@@ -231,8 +245,10 @@ class _Work:
         return run
 
     def _recorded(self, segment):
-        """A segment's losses, and its batches' fingerprint."""
-        like = self.plan.piece_of(segment).losses, jax.ShapeDtypeStruct((), np.uint32)
+        """A segment's losses, its batches' fingerprint, and the marks of the position before."""
+        plan = self.plan
+        marks = plan.run.pieces.marks(plan.begin)
+        like = plan.piece_of(segment).losses, np.zeros((), np.uint32), marks
         return self.kept.load("losses", segment, like)
 
     def _forget(self, segment):
@@ -242,7 +258,7 @@ class _Work:
         kept.drop("tape", segment)
         kept.drop("losses", segment)
         for number in kept.numbers("position"):
-            if number > segment or (number == segment and not self.plan.is_taped):
+            if number >= max(segment, 1):
                 kept.drop("position", number)
 
     def _check(self, fault, segment):

@@ -148,7 +148,7 @@ def _run_backward(residuals, cotangents, perturbed, inputs, how):
     tape, cotangents, inputs = _once((tape, cotangents, inputs))
     (dynamics, _, probe), (plan, failure) = inputs, how
     with numerics.wide():
-        results, later = run.undo(plan, dynamics, wanted, tape, cotangents)
+        results, _, later = run.undo(plan, dynamics, wanted, tape, cotangents)
         status = status.before(later)
         results = _handled(failure, results, status, plan)
         numbers = jnp.stack([status.cause, status.leaf, status.step])

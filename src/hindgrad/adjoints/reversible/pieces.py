@@ -1,19 +1,23 @@
 """A run in exact arithmetic, piece by piece: nothing is replayed."""
 
+import zlib
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hindgrad import numerics
 from hindgrad.adjoints.base import Piece, Pieces, PulledPiece
 from hindgrad.adjoints.reversible import run
-from hindgrad.adjoints.reversible.failure import text
+from hindgrad.adjoints.reversible.failure import NOT_UNDONE, text
 from hindgrad.adjoints.reversible.plan import plan_for
+from hindgrad.exact.fixed_point import is_fixed
 
 
 class ExactPieces(Pieces):
-    """Pieces whose positions are exact, and whose tapes hold the bits that the decays lost. Each
-    must come home to the position before it."""
+    """Pieces whose positions are exact, and whose tapes hold the bits that the decays lost. The way
+    back through each must lead to the position before it."""
 
     replays: ClassVar[bool] = False
 
@@ -40,19 +44,36 @@ class ExactPieces(Pieces):
             return Piece(end, tape.losses, kept, _numbers(status))
 
     def backward(self, dynamics: Any, wanted, like, ends, cotangents):
-        before, (after, losses, tape, _) = ends
+        _, (after, losses, tape, _) = ends
         plan = self._plan(dynamics, like)
         with numerics.wide():
             end = plan.emptied(after, keep=False)._replace(buffers=tape.position)
-            tape = tape._replace(position=end, losses=losses, begin=before)
-            (of_dynamics, of_state), status = run.undo(plan, dynamics, wanted, tape, cotangents)
-            return PulledPiece(of_dynamics, of_state, _numbers(status))
+            tape = tape._replace(position=end, losses=losses)
+            results, begin, status = run.undo(plan, dynamics, wanted, tape, cotangents)
+            of_dynamics, of_state = results
+            begin = begin._replace(buffers=(), faults=())
+            return PulledPiece(of_dynamics, of_state, begin, _numbers(status))
+
+    def marks(self, position):
+        leaves = jax.tree.leaves(position.state, is_leaf=is_fixed)
+        return np.array([_checksum(jax.tree.leaves(leaf)) for leaf in leaves], np.uint32)
+
+    def fault(self, marks, position):
+        (others,) = np.nonzero(marks != self.marks(position))
+        return np.array([NOT_UNDONE, others[0], 0]) if others.size else None
 
     def describe(self, fault, first, leaves):
         return text(fault, first, leaves)
 
     def _plan(self, dynamics, like):
         return plan_for(self.adjoint, dynamics, like, self.total)
+
+
+def _checksum(arrays):
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.asarray(array).tobytes(), total)
+    return total
 
 
 def _numbers(status):

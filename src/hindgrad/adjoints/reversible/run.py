@@ -34,8 +34,9 @@ class Tape(NamedTuple):
     losses: PyTree
     models: PyTree
     """The model's state before each step."""
-    begin: Position
-    """Where it began: the very numbers, since a start computed again may be rounded otherwise."""
+    begin: Position | None
+    """Where it began: the very numbers, since a start computed again may be rounded otherwise;
+    None where the end of the way back is compared by the caller."""
 
 
 def begin(plan: Plan, state: PyTree) -> Position:
@@ -64,8 +65,9 @@ def forward(
 
 def undo(
     plan: Plan, dynamics: GradientTraining, wanted: PyTree, tape: Tape, cotangents: PyTree
-) -> tuple[PyTree, Status]:
-    """The way back: cotangents of the dynamics and of the initial state, and what failed."""
+) -> tuple[PyTree, Position, Status]:
+    """The way back: cotangents of the dynamics and of the initial state, where it ends, and what
+    failed."""
 
     def back(position, k, cotangent):
         step = Step(plan, dynamics, tape.schedule, k)
@@ -80,7 +82,8 @@ def undo(
     pulled, position, differs = backward(back, dynamics, wanted, tape.position, end, tape.losses)
     with numerics.setting(plan.decays.x64):
         results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
-    return results, _backward_status(plan, position, tape.begin, jnp.maximum(differs, 0))
+    status = _backward_status(plan, position, tape.begin, jnp.maximum(differs, 0))
+    return results, position, status
 
 
 def _forward_status(plan, position):
@@ -96,15 +99,12 @@ def _forward_status(plan, position):
 
 
 def _backward_status(plan, position, begin, step):
-    pairs = zip(
-        jax.tree.leaves(position.state, is_leaf=fixed_point.is_fixed),
-        jax.tree.leaves(begin.state, is_leaf=fixed_point.is_fixed),
-        strict=True,
-    )
-    failures = [
-        (NOT_UNDONE, i, ~jnp.all(jnp.stack([jnp.all(x == y) for x, y in _digits(*pair)])), step)
-        for i, pair in enumerate(pairs)
-    ]
+    failures = []
+    if begin is not None:
+        leaves = [jax.tree.leaves(x.state, is_leaf=fixed_point.is_fixed) for x in (position, begin)]
+        for i, pair in enumerate(zip(*leaves, strict=True)):
+            same = jnp.stack([jnp.all(x == y) for x, y in _digits(*pair)])
+            failures.append((NOT_UNDONE, i, ~jnp.all(same), step))
     failures += [
         (NOT_UNDONE, i, jnp.any(b.word != 0) | (b.count != 0), step)
         for i, b, _ in plan.each_buffer(position)

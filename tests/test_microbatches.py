@@ -49,7 +49,7 @@ def objective(key, microbatch, loss=loss, **changes):
 @pytest.mark.parametrize(
     "adjoint", [hg.Stored(), hg.Checkpointed(slots=2), hg.Forward(), hg.Reversible()], ids=repr
 )
-@pytest.mark.parametrize("microbatch", [4, 2])
+@pytest.mark.parametrize("microbatch", [4, 1])
 def test_the_same_hypergradient(key, x64, adjoint, microbatch):
     by = lambda rows, adjoint: jax.value_and_grad(
         lambda h: objective(key, rows)(h, adjoint=adjoint)

@@ -49,7 +49,7 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     A compiler may fuse a product into the sum that it enters, which keeps bits that the product
     alone rounds off, and it does so in one program and not in another. Here every operand of a
     real floating-point sum is first passed through a selection that no compiler can see through,
-    and so are roots and powers that enter a product. Quotients are products with the inverse,
+    and so are roots, powers and single numbers that enter a product. Quotients are products with the inverse,
     which a compiler may make of them, or not, with what else it knows of the divisor. Sums over
     axes are taken in order: a compiler may add several partial sums side by side, and how many
     depends on what is fused into the sum.
@@ -80,7 +80,7 @@ def _separated(jaxpr: Any, given: set[Any]) -> Any:
         if name in MERGED | CUSTOM or name == "mul":
             operands = []
             for v in equation.invars:
-                if _is_computed_float(v, given) and (name != "mul" or v in powers):
+                if _is_computed_float(v, given) and (name != "mul" or v in powers or _is_single(v)):
                     keeping = _keeping_apart(v)
                     equations.append(keeping)
                     (v,) = keeping.outvars
@@ -102,6 +102,11 @@ def _separated_within(parameter: Any) -> Any:
     if type(parameter) is tuple:
         return tuple(map(_separated_within, parameter))
     return parameter
+
+
+def _is_single(v):
+    """Whether a value is one number: a compiler moves such factors about in a product."""
+    return v.aval.size == 1
 
 
 def _is_computed_float(v, given):

@@ -123,6 +123,19 @@ def test_state_goes_from_one_to_the_next(key, x64):
         np.testing.assert_allclose(run.params[name], params[name], rtol=1e-10)
 
 
+def test_what_is_no_array_reaches_the_loss_as_it_is(key):
+    def plain(params, hyper, batch):
+        assert hyper["n"] == 2
+        assert batch["mode"] == "train"
+        return jnp.mean(hyper["act"](batch["x"] @ params["in"]) ** hyper["n"])
+
+    rows = data(key)["x"]
+    batches = lambda t: {"x": rows[:8], "mode": "train"}
+    hyper = HYPER | {"n": 2, "act": jnp.tanh}
+    run = lambda microbatch: objective(key, microbatch, plain, batches=batches).run(hyper, key)
+    np.testing.assert_allclose(run(4).losses, run(None).losses, rtol=1e-6)
+
+
 def test_each_has_its_own_key(key):
     """Dropout is not the same in all microbatches."""
 

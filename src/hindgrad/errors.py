@@ -17,6 +17,10 @@ class RunError(RuntimeError):
     """What went wrong while a compiled program ran."""
 
 
+class SourceError(RunError):
+    """What went wrong while batches were read."""
+
+
 class _Latest:
     """The latest error raised by a callback, which JAX passes on as text within its own."""
 
@@ -68,7 +72,7 @@ def ours(error: Exception) -> Exception | None:
     latest = _Latest.error  # JAX 0.10 raises a JaxRuntimeError or a ValueError
     if latest is None or str(latest) not in str(error):
         return None
-    return RunError(str(latest))  # without the stack within JAX
+    return type(latest)(str(latest))  # without the stack within JAX
 
 
 def _no_forward_mode():

@@ -17,7 +17,7 @@ def accumulated(loss: Callable[..., Any], size: int) -> Callable[..., Any]:
     microbatch to the next.
     """
 
-    @jax.checkpoint
+    @eqx.filter_checkpoint
     def of_rows(params, hyper, rows, others, number, model):
         batch = eqx.combine(rows, jax.tree.map(lambda x: _own(x, number), others))
         return loss(params, hyper, batch, model)
@@ -31,7 +31,7 @@ def accumulated(loss: Callable[..., Any], size: int) -> Callable[..., Any]:
             return (total + value / count, model), None
 
         numbers = jnp.arange(count, dtype=jnp.int32)
-        struct, _ = jax.eval_shape(
+        struct, _ = eqx.filter_eval_shape(
             of_rows, params, hyper, jax.tree.map(lambda x: x[0], rows), others, numbers[0], model
         )
         begin = jnp.zeros(struct.shape, struct.dtype), model

@@ -49,10 +49,10 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     A compiler may fuse a product into the sum that it enters, which keeps bits that the product
     alone rounds off, and it does so in one program and not in another. Here every operand of a
     real floating-point sum is first passed through a selection that no compiler can see through,
-    and so are roots, powers and single numbers that enter a product. Quotients are products with the inverse,
-    which a compiler may make of them, or not, with what else it knows of the divisor. Sums over
-    axes are taken in order: a compiler may add several partial sums side by side, and how many
-    depends on what is fused into the sum.
+    and so are roots, powers and single numbers that enter a product. Quotients are products with
+    the inverse, which a compiler may make of them, or not, with what else it knows of the divisor.
+    Sums over axes are taken in order: a compiler may add several partial sums side by side, and
+    how many depends on what is fused into the sum.
     Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)

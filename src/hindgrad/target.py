@@ -2,6 +2,7 @@
 
 import abc
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from hindgrad.adjoints.base import Hypergradient
 from hindgrad.adjoints.failures import Status
 from hindgrad.arguments import as_key
 from hindgrad.checkpoint import contents
-from hindgrad.errors import RunError
+from hindgrad.errors import RunError, SourceError
 from hindgrad.objective import Objective
 from hindgrad.segments.hypergradient import hypergradient as segmented
 from hindgrad.streams.stream import Stream
@@ -27,6 +28,8 @@ from hindgrad.training import Training, as_adjoint
 
 LONG = 100_000
 """Steps from which on a run is differentiated in segments."""
+OWN = re.compile("(first|later)-[0-9a-f]{16}")
+"""The folders of hypergradients in a checkpoint."""
 
 
 class Target(eqx.Module):
@@ -127,6 +130,8 @@ class InSegments(Target):
                 checkpoint=self._own_directory(hyper, key),
                 progress=False,
             )
+        except SourceError:  # no fault of these hyperparameters
+            raise
         except RunError as error:
             nan = lambda x: jnp.full_like(x, jnp.nan)
             gradient = jax.tree.map(nan, eqx.filter(hyper, eqx.is_inexact_array))
@@ -142,14 +147,15 @@ class InSegments(Target):
             return None
         given = "\n".join([*contents(hyper), *contents(key)])
         digest = hashlib.sha256(given.encode()).hexdigest()[:16]
-        kept = sorted(Path(self.directory).glob("run-*"))
+        folder = Path(self.directory) / "hypergradients"
+        kept = sorted(path for path in folder.glob("*") if OWN.fullmatch(path.name))
         for path in kept:
             if path.name.endswith(digest):
                 return path
         for path in kept:
-            if not path.name.startswith("run-first-"):
+            if not path.name.startswith("first-"):
                 shutil.rmtree(path)
-        return Path(self.directory) / f"run-{'' if kept else 'first-'}{digest}"
+        return folder / f"{'later' if kept else 'first'}-{digest}"
 
 
 def _is_long(objective, adjoint):

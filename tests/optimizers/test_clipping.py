@@ -123,6 +123,15 @@ def test_a_gradient_of_zeros_has_a_derivative():
     np.testing.assert_array_equal(jax.grad(clip)(jnp.zeros(3)), jnp.ones(3))
 
 
+@pytest.mark.parametrize("clip", [ClipByGlobalNorm, ClipByValue])
+def test_a_limit_below_zero_is_no_number(clip):
+    """Where it comes from hyperparameters: the run says so, and tuning turns back."""
+    value = objective(hg.Momentum(0.1, clip=clip(taken("clip"))))
+    assert jnp.isnan(value(HYPER | {"clip": -1.0}))
+    with pytest.raises(RuntimeError, match="became NaN or infinite at step 0"):
+        value(HYPER | {"clip": -1.0}, adjoint=hg.Reversible())
+
+
 def test_nan_stays():
     clipped = ClipByGlobalNorm(0.5)(jnp.array([jnp.nan, 1.0]), jnp.float32(0.5))
     assert jnp.isnan(clipped[0])
@@ -138,6 +147,8 @@ def test_half_precision_is_clipped_in_single():
     ("make", "message"),
     [
         (lambda: ClipByValue(-1.0), r"ClipByValue\(limit\)=-1.0 is outside of its range"),
+        (lambda: ClipByValue(0.0), r"ClipByValue\(limit=0.0\): a number above 0"),
+        (lambda: ClipByGlobalNorm(None), "no clip is clip=None"),
         (lambda: ClipByGlobalNorm(-1.0), r"ClipByGlobalNorm\(limit\)=-1.0 is outside"),
         (
             lambda: objective(hg.Adam(0.1, clip=ClipByGlobalNorm({"a": 1.0, "b": 2.0})))(HYPER),

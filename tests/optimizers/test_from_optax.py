@@ -353,3 +353,11 @@ def test_an_inner_training_within_a_loss(x64, name):
         return mean_square(outer(jnp.asarray(START), hyper, adjoint=hg.Stored()).params)
 
     assert agree(jax.grad(score)(0.05), score, 0.05)
+
+
+def test_a_schedule_with_an_empty_cell(key):
+    """`exponential_decay` closes over a function that it only makes where it clips."""
+    schedule = optax.exponential_decay(0.1, 10, 0.9)
+    run = problems.training(hg.from_optax(lambda hyper: optax.sgd(schedule)), 5)
+    params = problems.init(key)
+    assert jnp.all(jnp.isfinite(run(params, problems.hyper(params)).losses))

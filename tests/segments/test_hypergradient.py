@@ -201,6 +201,38 @@ def test_another_call(tmp_path, name):
         hg.hypergradient(**call | OTHERS[name])
 
 
+def test_arrays_within_a_jitted_function_are_compared(tmp_path):
+    """They are no constants of the outer program."""
+
+    def target(y):
+        inner = jax.jit(lambda params, x: jnp.mean((problem.network(params, x) - y) ** 2))
+        x, _ = problem.data()
+        return problem.objective(score=lambda params, hyper, key: inner(params, x))
+
+    call = {"hyper": problem.HYPER, "segments": 5, "checkpoint": tmp_path}
+    hg.hypergradient(target(np.ones(40, np.float32)), **call)
+    with pytest.raises(ValueError, match="call with another `objective`"):
+        hg.hypergradient(target(np.full(40, 5, np.float32)), **call)
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "segments/mine.txt").write_text("mine")
+    call = {"hyper": problem.HYPER, "segments": 5, "checkpoint": tmp_path}
+    with pytest.raises(ValueError, match="not from a call of hypergradient"):
+        hg.hypergradient(problem.objective(), **call)
+    (tmp_path / "segments/mine.txt").unlink()
+    hg.hypergradient(problem.objective(), **call)
+    (tmp_path / "segments/mine.txt").write_text("mine")
+    hg.hypergradient(problem.objective(), **call)
+    assert (tmp_path / "segments/mine.txt").read_text() == "mine"
+
+
+def test_within_another_program():
+    with pytest.raises(ValueError, match="cannot itself be traced"):
+        jax.jit(lambda rate: hg.hypergradient(problem.objective(), {"rate": rate}))(0.1)
+
+
 def test_another_version(tmp_path, monkeypatch):
     call = {"hyper": problem.HYPER, "segments": 5, "checkpoint": tmp_path}
     hg.hypergradient(problem.objective(), **call)

@@ -1,5 +1,7 @@
 """Streams: the batches of `minibatches`, from sources that are not in memory."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -195,7 +197,7 @@ def test_a_row_that_fails_once_costs_no_segment(tmp_path):
     options = {"segments": 37, "checkpoint": tmp_path, "adjoint": hg.Reversible()}
     with pytest.raises(RuntimeError, match="Row 7 could not be read: OSError: the network is down"):
         hg.hypergradient(objective, HYPER, **options)
-    assert len(list((tmp_path / "segments").glob("position-*"))) > 10
+    assert len(list((tmp_path / "segments").glob("tape-*"))) > 10
     source.reads.clear()
     found = hg.hypergradient(objective, HYPER, **options)
     assert len(source.reads) < 1.7 * 37 * 8
@@ -259,6 +261,7 @@ def test_a_checkpoint_of_another_source(tmp_path):
         ((np.zeros(3), np.zeros(4)), {}, "differ in their number of rows"),
         (iter([1, 2]), {}, "no random access .* hg.recorded"),
         (["a", "b"], {"size": 1}, "Row 0 is 'a' .*decode="),
+        ({"x": [1.0], "y": [2.0]}, {}, r"a dict of \['float'\], and one of NumPy or JAX arrays"),
         (np.zeros(3), {"size": 4}, r"stream\(size=4\) of a source with 3 rows"),
         (np.zeros(3), {"size": 0}, r"stream\(size=0\)"),
         (np.zeros(3), {"key": -1}, "seed goes from 0"),
@@ -283,3 +286,57 @@ def test_a_stream_within_a_function_of_the_key():
     )
     with pytest.raises(ValueError, match="Make the stream outside"):
         hg.Objective(training, init=objective.init, score=objective.score)(HYPER)
+
+
+def test_a_checkpoint_of_a_source_with_other_rows(tmp_path):
+    hg.hypergradient(streamed(Items()), HYPER, segments=6, checkpoint=tmp_path)
+    other = Items(change=lambda i, row: (2 * row[0], row[1]))
+    with pytest.raises(ValueError, match="call with another `source`"):
+        hg.hypergradient(streamed(other), HYPER, segments=6, checkpoint=tmp_path)
+
+
+def test_rows_may_be_others_in_another_call():
+    x, y = (np.array(part) for part in problem.data())
+    objective = streamed((x, y))
+    before = hg.hypergradient(objective, HYPER, segments=6).value
+    x *= 2
+    after = hg.hypergradient(objective, HYPER, segments=6).value
+    assert after != before
+    fresh = hg.hypergradient(streamed((x, y)), HYPER, segments=6).value
+    np.testing.assert_array_equal(after, fresh)
+
+
+def test_steps_out_of_range():
+    for t in (-1, 2**31):
+        with pytest.raises(ValueError, match=f"Batch t={t}: steps are counted from 0"):
+            streamed(Items()).training.batches(t)
+
+
+def test_a_batch_of_a_fixed_step_while_jax_traces():
+    batches = hg.stream(np.arange(40.0), size=8, key=0)
+    found = jax.jit(lambda x: x + batches(3).data)(jnp.zeros(8))
+    np.testing.assert_array_equal(found, batches(3).data)
+
+
+def test_64_bits_through_a_callback(x64):
+    """Whose thread knows nothing of the setting here."""
+    rows = {"x": np.arange(40) / 3, "n": np.arange(40) + 2**40}
+    batches, wanted = hg.stream(rows, size=8, key=0), hg.minibatches(rows, size=8, key=0)
+    found = jax.jit(lambda t: batches(t).data)(5)
+    assert eqx.tree_equal(found, jax.jit(lambda t: wanted(t).data)(5))
+
+
+def test_several_threads_read_one_stream():
+    batches = hg.stream(np.arange(400.0), size=8, key=0)
+    wanted = hg.minibatches(np.arange(400.0), size=8, key=0)
+    steps = np.random.default_rng(0).integers(0, 200, 60)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda t: batches(int(t)).data, steps))
+    for t, data in zip(steps, found, strict=True):
+        np.testing.assert_array_equal(data, wanted(int(t)).data)
+
+
+def test_little_is_read_beyond_what_is_used():
+    source = Items()
+    hg.stream(source, size=2, key=0)(0)
+    assert len(source.reads) <= 1 + 2 * 16

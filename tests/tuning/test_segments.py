@@ -56,8 +56,8 @@ def test_interrupted_within_a_hypergradient(long, tmp_path, monkeypatch):
     monkeypatch.setattr(work._Work, "_pulled", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tuned(checkpoint=tmp_path)
-    first, run = sorted(tmp_path.glob("run-*"), key=lambda path: "first" not in path.name)
-    assert first.name.startswith("run-first-")
+    first, run = sorted((tmp_path / "hypergradients").iterdir())
+    assert first.name.startswith("first-")
     assert any(run.glob("segments/way-*"))
     found = tuned(checkpoint=tmp_path)
     assert len(calls) == 3 * 19 + 1  # 37 steps in segments of two; the one cut short twice
@@ -91,3 +91,36 @@ def test_a_stream_is_always_taken_in_segments():
     found = tuned(hg.Objective(training, init=objective.init, score=objective.score))
     for name, wanted in tuned().hyper.items():
         np.testing.assert_allclose(found.hyper[name], wanted, rtol=1e-4)
+
+
+def test_a_source_that_fails_is_no_bad_step():
+    """Tuning ends there, and does not lower the rate."""
+
+    class Rows:
+        reads = 0
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, i):
+            self.reads += 1
+            if self.reads > 900:
+                raise OSError("the disk is gone")
+            x, y = problem.data()
+            return np.asarray(x)[i], np.asarray(y)[i]
+
+    streamed = hg.stream(Rows(), size=8, key=1)
+    inner = problem.objective(loss=loss)
+    training = hg.Training(
+        loss, optimizer=inner.training.optimizer, batches=streamed, steps=problem.STEPS
+    )
+    with pytest.raises(RuntimeError, match=r"Row \d+ could not be read: OSError: the disk is gone"):
+        tuned(hg.Objective(training, init=inner.init, score=inner.score))
+
+
+def test_folders_of_others_are_left_alone(long, tmp_path):
+    (tmp_path / "run-1").mkdir()
+    (tmp_path / "hypergradients/mine").mkdir(parents=True)
+    tuned(checkpoint=tmp_path)
+    assert (tmp_path / "run-1").is_dir()
+    assert (tmp_path / "hypergradients/mine").is_dir()

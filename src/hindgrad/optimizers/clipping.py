@@ -8,10 +8,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import ANY, Coefficient, check_number, spread
+from hindgrad.optimizers.base import ANY, Coefficient, check_number, is_function, spread
 
 
 class Clip(eqx.Module):
@@ -37,11 +38,11 @@ class ClipByValue(Clip):
     limit: Coefficient
 
     def __check_init__(self):
-        check_number("ClipByValue(limit)", self.limit, *ANY)
+        _check_limit("ClipByValue", self.limit)
 
     def __call__(self, grads, limit):
         _check_real(grads)
-        limits = spread("clip", limit, grads)
+        limits = jax.tree.map(_above_zero, spread("clip", limit, grads))
         clip = lambda g, most: jnp.clip(g.astype(most.dtype), -most, most)
         return jax.tree.map(clip, grads, limits)
 
@@ -60,7 +61,7 @@ class ClipByGlobalNorm(Clip):
     limit: Coefficient
 
     def __check_init__(self):
-        check_number("ClipByGlobalNorm(limit)", self.limit, *ANY)
+        _check_limit("ClipByGlobalNorm", self.limit)
 
     def __call__(self, grads, limit):
         leaves = jax.tree.leaves(limit)
@@ -73,7 +74,7 @@ class ClipByGlobalNorm(Clip):
         _check_real(grads)
         dtype = trees.widest(*(g.dtype for g in jax.tree.leaves(grads)))
         grads = jax.tree.map(lambda g: g.astype(trees.widest(g.dtype)), grads)
-        limit = limit.astype(dtype)
+        limit = _above_zero(limit.astype(dtype))
         # In units of the largest element, so that no square overflows.
         largest = [jnp.max(jnp.abs(g), initial=0) for g in jax.tree.leaves(grads)]
         unit = jax.lax.stop_gradient(functools.reduce(jnp.maximum, largest).astype(dtype))
@@ -82,10 +83,23 @@ class ClipByGlobalNorm(Clip):
         scaled = jax.tree.map(lambda g: g / unit.astype(g.dtype), grads)
         squares = [jnp.sum(jnp.square(g.astype(dtype))) for g in jax.tree.leaves(scaled)]
         norm = jnp.sqrt(jnp.where(is_zero, 1, sum(squares)))
-        is_longer = ~is_zero & (norm > limit / unit)
+        is_longer = ~is_zero & ~(norm <= limit / unit)
         factor = limit / norm
         shorter = lambda g, s: jnp.where(is_longer, s * factor.astype(s.dtype), g)
         return jax.tree.map(shorter, grads, scaled)
+
+
+def _check_limit(name, limit):
+    if limit is None:
+        raise ValueError(f"{name}(limit=None): a number above 0 is needed; no clip is clip=None.")
+    check_number(f"{name}(limit)", limit, *ANY)
+    if not is_function(limit) and any(x == 0 for x in jax.tree.leaves(limit) if np.isscalar(x)):
+        raise ValueError(f"{name}(limit={limit!r}): a number above 0 is needed.")
+
+
+def _above_zero(limit):
+    """NaN for a limit that hyperparameters have made negative, or 0: the run then says so."""
+    return jnp.where(limit > 0, limit, jnp.nan)
 
 
 def _check_real(grads):

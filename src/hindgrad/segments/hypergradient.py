@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
 from hindgrad import trees
@@ -72,6 +74,11 @@ def hypergradient(
             f"hypergradient(objective={objective!r}): an hg.Objective is needed, whose run can be "
             "cut into segments. For any other function, use jax.value_and_grad."
         )
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((hyper, objective, key))):
+        raise ValueError(
+            "hypergradient runs programs one by one, and cannot itself be traced (by jax.jit, "
+            "jax.grad or jax.vmap). Within another program, use jax.value_and_grad(objective)."
+        )
     hyper = trees.as_hyper(hyper)
     floats_and_rest("hypergradient", hyper)
     run_key = as_key("hypergradient", 0 if key is None else key)
@@ -81,6 +88,8 @@ def hypergradient(
         training = training(run_key)
     total = training.steps
     stream = training.batches if isinstance(training.batches, Stream) else None
+    if stream is not None:
+        stream.ahead.begin()
     count = _default_segments(total, stream) if segments is None else segments
     count = as_whole("hypergradient", "segments", count)
     if count > total:

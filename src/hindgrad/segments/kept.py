@@ -24,6 +24,11 @@ from hindgrad.checkpoint import (
 )
 from hindgrad.files import as_json, read_json, write_json
 
+WHOLE = re.compile(r"(position|tape|losses|way)-\d{6}")
+"""The names of what is kept."""
+CUT_SHORT = re.compile(WHOLE.pattern + r"\..+")
+"""What a kill may leave of it."""
+
 
 class Kept(abc.ABC):
     """Trees of arrays, each of a kind and with a number; to be used in a `with` block."""
@@ -109,7 +114,7 @@ class OnDisk(Kept):
             stack.callback(self._orbax.close)
             self._check_call(Call(*as_json(self._given())))
             for path in self._inner.iterdir():
-                if not _is_whole(path):  # a save that was cut short
+                if CUT_SHORT.fullmatch(path.name):
                     shutil.rmtree(path)
             self._stack = stack.pop_all()
         return self
@@ -149,6 +154,11 @@ class OnDisk(Kept):
 
     def _check_call(self, call):
         path = self._directory / "call.json"
+        if not path.exists() and any(self._inner.iterdir()):
+            raise ValueError(
+                f"The checkpoint {self._directory} has a folder `segments` that is not from a call "
+                "of hypergradient. Name another directory."
+            )
         if not path.exists():
             write_json(path, call)
             return
@@ -160,7 +170,7 @@ class OnDisk(Kept):
 
 
 def _is_whole(path: Path) -> bool:
-    return re.fullmatch(r"[a-z]+-\d{6}", path.name) is not None
+    return WHOLE.fullmatch(path.name) is not None
 
 
 def _restored(saved, like):

@@ -9,6 +9,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -17,7 +18,7 @@ from hindgrad import trees
 from hindgrad.adjoints import Adjoint, Hypergradient
 from hindgrad.adjoints.base import Piece
 from hindgrad.checkpoint import Call, contents, described
-from hindgrad.errors import RunError
+from hindgrad.errors import RunError, SourceError
 from hindgrad.objective import RunScore
 from hindgrad.optimizers.moves import State
 from hindgrad.progress import Bar
@@ -241,7 +242,7 @@ class _Work:
         run, fingerprint = self.plan.run_of(segment)
         if self._recorded(segment)[1] != fingerprint:
             first, steps = self.plan.range(segment)
-            raise RunError(changed(int(first), steps))
+            raise SourceError(changed(int(first), steps))
         return run
 
     def _recorded(self, segment):
@@ -289,7 +290,25 @@ def _size(count):
 
 
 def _digest(program):
-    """What distinguishes a program: its text and the numbers in it."""
+    """What distinguishes a program: its text and the numbers in it, at every depth."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
-    parts = [text, *contents(list(program.consts))]
+    parts = [text, *contents(list(_constants(program)))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _constants(program):
+    """The arrays in a program, and in the programs within it."""
+    if isinstance(program, jex.ClosedJaxpr):
+        yield from map(_as_array, program.consts)
+        yield from _constants(program.jaxpr)
+    elif isinstance(program, jex.Jaxpr):
+        for equation in program.eqns:
+            yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
+            yield from _constants(tuple(equation.params.values()))
+    elif isinstance(program, (tuple, list)):
+        for part in program:
+            yield from _constants(part)
+
+
+def _as_array(x):
+    return x if isinstance(x, jax.Array) else np.asarray(x)

@@ -1,5 +1,6 @@
 """Reading ahead: blocks of steps, the next of which is read while the one before is used."""
 
+import threading
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -9,11 +10,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hindgrad import errors, trees
-from hindgrad.errors import RunError
+from hindgrad.errors import SourceError
 from hindgrad.streams.reader import Reader
 
-BLOCK_BYTES = 2**24
-"""About how much is read at a time for steps that ask one by one."""
+STEPS, BLOCK_BYTES = 8, 2**24
+"""How much is read at a time for steps that ask one by one: so many, if they are within the bytes.
+A run that is over has read two such blocks too many, at most."""
 
 
 class Block(NamedTuple):
@@ -25,7 +27,7 @@ class Block(NamedTuple):
     fingerprint: int
     done: int
     """For how many steps it could be had."""
-    error: RunError | None
+    error: SourceError | None
     """Why not for all."""
 
 
@@ -35,14 +37,22 @@ class Ahead:
 
     def __init__(self, reader: Reader):
         self.reader = reader
-        self.count = max(1, min(256, BLOCK_BYTES // max(1, trees.nbytes(reader.spec))))
+        self.count = max(1, min(STEPS, BLOCK_BYTES // max(1, trees.nbytes(reader.spec))))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hindgrad-stream")
+        self._lock = threading.RLock()
         self._blocks: dict[tuple[int, int], Future[Block]] = {}
         self._fingerprints: dict[tuple[int, int], int] = {}
         self._before = 0, 0
 
+    def begin(self) -> None:
+        """Forgets what was read: the rows may be others in another call, and not within one."""
+        with self._lock:
+            for future in self._blocks.values():
+                future.cancel()
+            self._blocks, self._fingerprints, self._before = {}, {}, (0, 0)
+
     def step(self, t: int) -> PyTree:
-        """What step `t` gets; raises `RunError` if it cannot be had, or is other rows than the
+        """What step `t` gets; raises `SourceError` if it cannot be had, or is other rows than the
         last time."""
         first = t - t % self.count
         block = self._block(first, self.count)
@@ -53,7 +63,7 @@ class Ahead:
     def in_callback(self, t: Any) -> PyTree:
         """The same, called by a compiled program."""
         with errors.from_callback():
-            return self.step(int(t))
+            return jax.tree.map(_in_words, self.step(int(t)))
 
     def block(self, first: int, count: int, end: int) -> Block:
         """What steps `first` to `first + count` of a run of `end` steps get; raises as `step`."""
@@ -69,13 +79,14 @@ class Ahead:
         return Block(0, data, 0, count, None)
 
     def _block(self, first, count, end=None):
-        block = self._reading(first, count).result()
-        self._read_on(first, count, end)
-        if block.error is None:
-            known = self._fingerprints.setdefault((first, count), block.fingerprint)
-            if known != block.fingerprint:
-                self._fail(first, count, RunError(changed(first, count)))
-        return block
+        with self._lock:
+            block = self._reading(first, count).result()
+            self._read_on(first, count, end)
+            if block.error is None:
+                known = self._fingerprints.setdefault((first, count), block.fingerprint)
+                if known != block.fingerprint:
+                    self._fail(first, count, SourceError(changed(first, count)))
+            return block
 
     def _reading(self, first, count):
         """The block, which is being read if it is not there."""
@@ -112,12 +123,19 @@ class Ahead:
                 for into, x in zip(jax.tree.leaves(data), step, strict=True):
                     into[done] = x
             done = count
-        except RunError as raised:
+        except SourceError as raised:
             error = raised
         fingerprint = 0
         for leaf in jax.tree.leaves(data):
             fingerprint = zlib.crc32(leaf.reshape(-1).view(np.uint8), fingerprint)
         return Block(first, data, fingerprint, done, error)
+
+
+def _in_words(x):
+    """Numbers of 64 bits as pairs of 32."""
+    if x.dtype.itemsize != 8 or x.dtype.kind not in "iuf":
+        return x
+    return np.ascontiguousarray(x).view(np.uint32).reshape(*x.shape, 2)
 
 
 def changed(first: int, count: int) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from hindgrad.errors import RunError
+from hindgrad.errors import SourceError
 
 
 class Reader(abc.ABC):
@@ -22,11 +22,11 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def read(self, t: int) -> PyTree:
-        """What step `t` gets, as NumPy arrays; raises `RunError` where it cannot be had."""
+        """What step `t` gets, as NumPy arrays; raises `SourceError` where it cannot be had."""
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `RunError` if the source is not what it was at first."""
+        """Raises `SourceError` if the source is not what it was at first."""
 
     @abc.abstractmethod
     def described(self) -> list[str]:
@@ -36,7 +36,7 @@ class Reader(abc.ABC):
 def as_arrays(name: str, row: PyTree) -> PyTree:
     """A row's or a batch's leaves as NumPy arrays.
 
-    Raises `RunError` for a leaf that is none.
+    Raises `SourceError` for a leaf that is none.
     """
     return jax.tree_util.tree_map_with_path(lambda path, x: _as_array(name, path, x), row)
 
@@ -46,11 +46,13 @@ def _as_array(name, path, leaf):
     try:
         array = np.asarray(leaf)
     except Exception as error:  # whatever a foreign type may raise
-        raise RunError(f"{where} is {type(leaf).__name__}, which is no array: {error}") from error
+        raise SourceError(
+            f"{where} is {type(leaf).__name__}, which is no array: {error}"
+        ) from error
     if not (array.dtype.kind in "biufc" or jnp.issubdtype(array.dtype, jnp.inexact)):
-        raise RunError(
-            f"{where} is {leaf!r:.60} ({array.dtype}): numbers are needed. Give decode=, a "
-            "function that makes arrays of a row."
+        raise SourceError(
+            f"{where} is {leaf!r:.60} ({array.dtype}): numbers are needed. Make arrays of "
+            "them first (in stream, by decode=)."
         )
     return array
 
@@ -64,7 +66,7 @@ def structs(arrays: PyTree) -> PyTree:
 def cast(name: str, arrays: PyTree, spec: PyTree) -> PyTree:
     """Arrays in the dtypes of `spec`, the structs of one of them or of several stacked.
 
-    Raises `RunError` for a whole number beyond that dtype's range.
+    Raises `SourceError` for a whole number beyond that dtype's range.
     """
 
     def convert(path, array, like):
@@ -73,7 +75,7 @@ def cast(name: str, arrays: PyTree, spec: PyTree) -> PyTree:
         if array.dtype.kind in "iu" and array.size:
             limits = np.iinfo(like.dtype)
             if array.min() < limits.min or array.max() > limits.max:
-                raise RunError(
+                raise SourceError(
                     f"{name}{jax.tree_util.keystr(path)} has whole numbers beyond {like.dtype}, "
                     f"which {array.dtype} becomes in JAX without jax.enable_x64."
                 )
@@ -83,9 +85,10 @@ def cast(name: str, arrays: PyTree, spec: PyTree) -> PyTree:
 
 
 def check_like(name: str, found: PyTree, other: PyTree, first: str, remedy: str) -> None:
-    """Raises `RunError` if a row or batch has another structure, shape or dtype than the first."""
+    """Raises `SourceError` if a row or batch has another structure, shape or dtype than the
+    first."""
     if jax.tree.structure(found) != jax.tree.structure(other):
-        raise RunError(
+        raise SourceError(
             f"{name} is like {jax.tree.structure(found)}, and {first} like "
             f"{jax.tree.structure(other)}. {remedy}"
         )
@@ -93,12 +96,12 @@ def check_like(name: str, found: PyTree, other: PyTree, first: str, remedy: str)
     for (path, a), b in pairs:
         if a.shape != b.shape or a.dtype != b.dtype:
             where = name + jax.tree_util.keystr(path)
-            raise RunError(
+            raise SourceError(
                 f"{where} is {a.dtype}{list(a.shape)}, and in {first} {b.dtype}{list(b.shape)}. "
                 f"{remedy}"
             )
 
 
-def failed(name: str, error: Any) -> RunError:
+def failed(name: str, error: Any) -> SourceError:
     """What is said where a source raised."""
-    return RunError(f"{name} could not be read: {type(error).__name__}: {error}")
+    return SourceError(f"{name} could not be read: {type(error).__name__}: {error}")

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from hindgrad import trees
-from hindgrad.errors import RunError
+from hindgrad.checkpoint import contents
+from hindgrad.errors import SourceError
 from hindgrad.files import read_json, write_json
 from hindgrad.streams.reader import Reader, as_arrays, cast, check_like, failed, structs
 
@@ -24,7 +25,7 @@ class Recording(Reader):
     def __init__(self, loader: Iterable[Any], directory: str | Path | None):
         self._loader, self._drawn = loader, 0
         self._iterator: Iterator[Any] | None = None
-        self._failure: RunError | None = None
+        self._failure: SourceError | None = None
         if directory is None:
             directory = tempfile.mkdtemp(prefix="hindgrad-")
             weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
@@ -54,7 +55,7 @@ class Recording(Reader):
         while self.count <= t:
             batch = self._next()
             if batch is None:
-                raise RunError(
+                raise SourceError(
                     f"The loader gave {self._drawn} batches, and the run has more steps. Give one "
                     "that begins again by itself, or fewer steps."
                 )
@@ -72,7 +73,7 @@ class Recording(Reader):
         """A record does not change."""
 
     def described(self):
-        return ["recorded", str(self._spec)]
+        return ["recorded", *contents(self.read(0))]
 
     def _next(self):
         """The loader's next batch, as arrays; None after its last."""

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hindgrad.batches import permuted_on_host
-from hindgrad.errors import RunError
+from hindgrad.checkpoint import contents
+from hindgrad.errors import SourceError
 from hindgrad.streams.reader import Reader, as_arrays, cast, check_like, failed, structs
 
 REMEDY = "All rows must be alike: give decode=, a function that makes them so (by padding, say)."
@@ -50,13 +51,14 @@ class Rows(Reader):
 
     def check(self):
         if (n := self.length()) != self.n:
-            raise RunError(
+            raise SourceError(
                 f"The source has {n} rows now, and had {self.n} when the stream was made. Which "
                 "rows a step gets depends on their number: make the stream and begin anew."
             )
 
     def described(self):
-        return [f"{self.n} rows", f"{self.size} a step", str(self._spec), str(self.words.tolist())]
+        words = str(self.words.tolist())
+        return [f"{self.n} rows", f"{self.size} a step", words, *contents(self.read(0))]
 
 
 class ArrayRows(Rows):

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree
 
 from hindgrad.arguments import as_key, as_whole
 from hindgrad.batches import Batch
-from hindgrad.errors import RunError
+from hindgrad.errors import SourceError
 from hindgrad.streams.ahead import Ahead, Block
 from hindgrad.streams.recorded import Recording
 from hindgrad.streams.rows import ArrayRows, ItemRows
@@ -37,9 +37,14 @@ class Stream(eqx.Module):
         """The batch of step `t`; where that is traced, by a callback."""
         if isinstance(t, Tracer):
             spec = self.ahead.reader.spec
-            got = jax.pure_callback(self.fetch, spec, t, vmap_method="sequential")
+            sent = jax.tree.map(_sent, spec)
+            got = jax.pure_callback(self.fetch, sent, t, vmap_method="sequential")
+            got = jax.tree.map(_received, got, spec)
         else:
-            got = jax.tree.map(jnp.asarray, self.ahead.step(int(jnp.asarray(t))))
+            number = int(np.asarray(t))
+            if not 0 <= number < 2**31:
+                raise ValueError(f"Batch t={number}: steps are counted from 0 to 2^31 − 1.")
+            got = jax.tree.map(jnp.asarray, self.ahead.step(number))
         return _batch(got, self.key, jnp.asarray(t, jnp.int32))
 
 
@@ -61,6 +66,16 @@ class Steps(eqx.Module):
     def of(stream: Stream, block: Block) -> "Steps":
         """Those of a block."""
         return Steps(jnp.int32(block.first), block.data, stream.key)
+
+
+def _sent(x):
+    """The struct of an array as it comes from the callback, whose thread may not have 64 bits."""
+    is_wide = x.dtype.itemsize == 8 and x.dtype.kind in "iuf"
+    return jax.ShapeDtypeStruct((*x.shape, 2), np.uint32) if is_wide else x
+
+
+def _received(x, like):
+    return x if x.dtype == like.dtype else jax.lax.bitcast_convert_type(x, like.dtype)
 
 
 def _batch(got, key, t):
@@ -120,7 +135,7 @@ def stream(
             reader = ArrayRows(source, size, words)
         else:
             reader = ItemRows(_ByRow(source, n) if arrays else source, size, words, decode)
-    except RunError as error:
+    except SourceError as error:
         raise ValueError(f"stream(source): {error}") from error
     return Stream(Ahead(reader).in_callback, seed)
 
@@ -154,7 +169,7 @@ def recorded(
     """
     try:
         reader = Recording(loader, directory)
-    except RunError as error:
+    except SourceError as error:
         raise ValueError(f"recorded(loader): {error}") from error
     return Stream(Ahead(reader).in_callback, None if key is None else as_key("recorded", key))
 
@@ -186,6 +201,13 @@ def _checked_length(source, is_arrays):
         if len(lengths) > 1:
             raise ValueError(f"stream: the arrays differ in their number of rows: {shapes}.")
         (n,) = lengths
+    elif isinstance(source, (dict, tuple)) and source:
+        kinds = sorted({type(leaf).__name__ for leaf in jax.tree.leaves(source)})
+        raise ValueError(
+            f"stream(source) is a {type(source).__name__} of {kinds}, and one of NumPy or JAX "
+            "arrays is needed. For others (of h5py or zarr, say) give one object, whose "
+            "__getitem__ returns a row and __len__ their number."
+        )
     elif hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         n = len(source)
     else:

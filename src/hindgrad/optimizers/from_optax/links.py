@@ -1,5 +1,6 @@
 """The parts that an optax transformation is chained from, found in what its update closes over."""
 
+import contextlib
 import inspect
 from collections.abc import Iterator
 from types import FunctionType, MethodType
@@ -37,12 +38,21 @@ def _within(value: Any, seen: set[FunctionType]) -> Iterator[Link]:
         yield from _within(dict(getattr(value.__self__, "__dict__", {})), seen)
     elif isinstance(value, FunctionType) and value not in seen:
         seen.add(value)
-        settings = inspect.getclosurevars(value).nonlocals
+        settings = _closed_over(value)
         *makers, name = value.__qualname__.split(".<locals>.")
         if makers and name in ("update", "update_fn"):
             maker = makers[0] if value.__module__.startswith("optax.") else makers[-1]
-            yield Link(maker, dict(settings), _needs(value))
+            yield Link(maker, settings, _needs(value))
         yield from _within(list(settings.values()), seen)
+
+
+def _closed_over(function: FunctionType) -> dict[str, Any]:
+    """What a function closes over, by name, as far as it is set."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found[name] = cell.cell_contents
+    return found
 
 
 def _needs(function: FunctionType) -> tuple[str, ...]:

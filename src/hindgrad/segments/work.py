@@ -298,10 +298,8 @@ def _digest(program):
 
 def _constants(program):
     """The arrays in a program, and in the programs within it."""
-    if isinstance(program, jex.ClosedJaxpr):
-        yield from map(_as_array, program.consts)
-        yield from _constants(program.jaxpr)
-    elif isinstance(program, jex.Jaxpr):
+    if isinstance(program, (jex.ClosedJaxpr, jex.Jaxpr)):  # one class from JAX 0.12 on
+        yield from map(_as_array, getattr(program, "consts", ()))
         for equation in program.eqns:
             yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
             yield from _constants(tuple(equation.params.values()))

@@ -1,5 +1,7 @@
 """Streams: the batches of `minibatches`, from sources that are not in memory."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
@@ -340,3 +342,17 @@ def test_little_is_read_beyond_what_is_used():
     source = Items()
     hg.stream(source, size=2, key=0)(0)
     assert len(source.reads) <= 1 + 2 * 16
+
+
+def test_what_was_read_is_freed_with_the_stream():
+    def used():
+        objective = streamed(Items())
+        jax.grad(lambda rate: objective(HYPER | {"rate": rate}))(0.3)
+        objective(HYPER, adjoint=hg.Reversible())
+        hg.hypergradient(objective, HYPER, segments=3)
+        return weakref.ref(objective.training.batches.ahead)
+
+    ahead = used()
+    for _ in range(3):
+        gc.collect()
+    assert ahead() is None

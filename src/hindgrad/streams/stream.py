@@ -19,26 +19,36 @@ from hindgrad.streams.recorded import Recording
 from hindgrad.streams.rows import ArrayRows, ItemRows
 
 
+class Fetch:
+    """What a stream holds an `Ahead` by. Programs hold that itself, as long as they live."""
+
+    def __init__(self, ahead: Ahead):
+        self.ahead = ahead
+
+    def __call__(self, t: Any) -> PyTree:
+        return self.ahead.step(int(t))
+
+
 @final
 class Stream(eqx.Module):
     """Batches that are read on the host; made by `stream` and `recorded`."""
 
     fetch: Callable[[Any], PyTree]
-    """The method of an `Ahead` that gives what a step gets: a function, which programs do not
-    keep alive."""
+    """A `Fetch`: programs are dropped with it, and it is held by the stream alone."""
     key: PRNGKeyArray | None
 
     @property
     def ahead(self) -> Ahead:
         """What reads ahead."""
-        return self.fetch.__self__  # pyright: ignore[reportFunctionMemberAccess]
+        return self.fetch.ahead  # pyright: ignore[reportFunctionMemberAccess]
 
     def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
         """The batch of step `t`; where that is traced, by a callback."""
         if isinstance(t, Tracer):
             spec = self.ahead.reader.spec
             sent = jax.tree.map(_sent, spec)
-            got = jax.pure_callback(self.fetch, sent, t, vmap_method="sequential")
+            fetch = self.ahead.in_callback
+            got = jax.pure_callback(fetch, sent, t, vmap_method="sequential")
             got = jax.tree.map(_received, got, spec)
         else:
             number = int(np.asarray(t))
@@ -137,7 +147,7 @@ def stream(
             reader = ItemRows(_ByRow(source, n) if arrays else source, size, words, decode)
     except SourceError as error:
         raise ValueError(f"stream(source): {error}") from error
-    return Stream(Ahead(reader).in_callback, seed)
+    return Stream(Fetch(Ahead(reader)), seed)
 
 
 def recorded(
@@ -171,7 +181,7 @@ def recorded(
         reader = Recording(loader, directory)
     except SourceError as error:
         raise ValueError(f"recorded(loader): {error}") from error
-    return Stream(Ahead(reader).in_callback, None if key is None else as_key("recorded", key))
+    return Stream(Fetch(Ahead(reader)), None if key is None else as_key("recorded", key))
 
 
 class _ByRow:

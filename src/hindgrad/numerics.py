@@ -53,7 +53,7 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     the inverse, which a compiler may make of them, or not, with what else it knows of the divisor.
     Sums over axes are taken in order: a compiler may add several partial sums side by side, and
     how many depends on what is fused into the sum.
-    Inside functions with derivatives of their own, nothing is changed.
+    Loops are anchored. Inside functions with derivatives of their own, nothing is changed.
     """
     closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
     separated = closed.replace(jaxpr=_separated(closed.jaxpr, set(closed.jaxpr.invars)))
@@ -65,6 +65,8 @@ MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum"}
 """The primitives whose operands are kept apart from what computes them."""
 POWERS = {"sqrt", "rsqrt", "cbrt", "exp", "exp2", "pow", "integer_pow"}
 """The primitives whose results are kept apart from the products that they enter."""
+LOOPS = {"scan": ("jaxpr",), "while": ("body_jaxpr",)}
+"""The primitives that are loops, and which of their parameters are bodies."""
 CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 """Functions with derivatives of their own: their operands are kept apart, their insides left."""
 
@@ -88,9 +90,25 @@ def _separated(jaxpr: Any, given: set[Any]) -> Any:
             equation = equation.replace(invars=operands)
         else:
             parameters = {key: _separated_within(x) for key, x in equation.params.items()}
+            for body in LOOPS.get(name, ()):
+                parameters[body] = _anchored_loop(parameters[body])
             equation = equation.replace(params=parameters)
         equations.append(_replaced(equation))
     return jaxpr.replace(eqns=equations)
+
+
+def _anchored_loop(body: Any) -> Any:
+    """The body of a loop, with the smallest of the floats that it computes anchored."""
+    jaxpr = body.jaxpr
+    computed = {v for equation in jaxpr.eqns for v in equation.outvars}
+    floats = [v for v in jaxpr.outvars if _is_computed_float(v, set()) and v in computed]
+    floats = [v for v in floats if v.aval.size]
+    if not floats:
+        return body
+    chosen = min(floats, key=lambda v: v.aval.size)
+    anchoring = _applied(_jitted_anchored, chosen).replace(outvars=[jex.gensym()(chosen.aval)])
+    outvars = [anchoring.outvars[0] if v is chosen else v for v in jaxpr.outvars]
+    return body.replace(jaxpr=jaxpr.replace(eqns=[*jaxpr.eqns, anchoring], outvars=outvars))
 
 
 def _separated_within(parameter: Any) -> Any:
@@ -154,6 +172,29 @@ def _apart_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def anchored(x: Any) -> Any:
+    """`x`, in a way that keeps the loop in which it is computed a loop of several kernels.
+
+    Of a loop that touches little memory XLA's CPU compiler makes a single kernel (from JAX 0.12
+    on), in which products of matrices are rounded otherwise; unless there is an instruction in it
+    that it has no code for there, such as a sort. What one direction of a run has (a derivative's
+    scatter, say) the other need not have.
+    """
+    return jax.lax.platform_dependent(x, cpu=_first_sorted, default=lambda x: x)
+
+
+def _first_sorted(x):
+    flat = x.reshape(-1)
+    first = jax.lax.sort(jnp.stack([flat[0], flat[0]]))[:1]
+    return jax.lax.dynamic_update_slice(flat, first, (0,)).reshape(x.shape)
+
+
+@anchored.defjvp
+def _anchored_jvp(primals, tangents):
+    return anchored(*primals), tangents[0]
+
+
+@jax.custom_jvp
 def _quotient(x: Any, y: Any) -> Any:
     wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
     whole, divisor = wide(x), apart(wide(y))
@@ -186,5 +227,6 @@ def _sum_in_order_jvp(axes, primals, tangents):
 
 
 _jitted_apart = jax.jit(apart)
+_jitted_anchored = jax.jit(anchored)
 _jitted_quotient = jax.jit(_quotient)
 _jitted_sum = jax.jit(_sum_in_order, static_argnames="axes")

@@ -24,6 +24,7 @@ class Step:
 
     def __init__(self, plan: Plan, dynamics: GradientTraining, schedule: Schedule, k: Any):
         self.plan, self.dynamics = plan, dynamics
+        k = numerics.anchored(k)
         self.k, self.t = k, dynamics.start + k
         self.now: Now = plan.decays.at(dynamics, schedule, k)
         asked = _computed_once(self.now.decays)

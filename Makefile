@@ -21,8 +21,8 @@ test: $(READY)
 # compiler's optimisations.
 OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
 	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
-	tests/test_numerics.py tests/test_docs.py tests/test_model_state.py tests/test_microbatches.py \
-	tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
+	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py tests/test_model_state.py \
+	tests/test_microbatches.py tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
 test-optimised: $(READY)
 	HINDGRAD_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(OPTIMISED)
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from hindgrad.rules import equations, own_rules
+from hindgrad.jaxprs import equations
+from hindgrad.rules import own_rules
 
 
 @jax.custom_vjp

@@ -255,10 +255,10 @@ def _as_leaf(saved, like):
     if isinstance(like, (int, float)):
         return type(like)(saved)
     array = jnp.asarray(saved)
-    return jax.random.wrap_key_data(array, impl=_implementation(like)) if _is_key(like) else array
+    return jax.random.wrap_key_data(array, impl=implementation(like)) if _is_key(like) else array
 
 
-def _implementation(keys):
+def implementation(keys: Any) -> Any:
     """That of keys, or of a struct of keys."""
     found = []
     jax.eval_shape(lambda keys: found.append(jax.random.key_impl(keys)), keys)

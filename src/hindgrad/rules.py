@@ -1,11 +1,11 @@
 """Derivative rules in a program that need not be the derivative."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.extend.core as jex
+
+from hindgrad.jaxprs import equations
 
 WITH_RULES = {
     "custom_jvp_call",
@@ -36,21 +36,3 @@ def own_rules(jaxpr: Any) -> list[str]:
         if _JAX not in file.parents or file == _WRAPPERS:
             found.append(name or equation.primitive.name)
     return found
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations of a jaxpr, those within loops, branches and calls too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for parameter in equation.params.values():
-            yield from _within(parameter)
-
-
-def _within(parameter):
-    if isinstance(parameter, jex.ClosedJaxpr):
-        yield from equations(parameter.jaxpr)
-    elif isinstance(parameter, jex.Jaxpr):
-        yield from equations(parameter)
-    elif type(parameter) is tuple:
-        for part in parameter:
-            yield from _within(part)

@@ -5,6 +5,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
-from hindgrad.adjoints import Adjoint, Checkpointed, Recall, Reversible
+from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.antithetic import Estimator
 from hindgrad.adjoints.base import Hypergradient
 from hindgrad.adjoints.failures import Status
@@ -22,6 +23,7 @@ from hindgrad.arguments import as_key
 from hindgrad.checkpoint import contents
 from hindgrad.errors import RunError, SourceError
 from hindgrad.objective import Objective
+from hindgrad.progress import Bar
 from hindgrad.segments.hypergradient import hypergradient as segmented
 from hindgrad.streams.stream import Stream
 from hindgrad.training import Training, as_adjoint
@@ -52,6 +54,11 @@ class Target(eqx.Module):
         self, hyper: PyTree, key: PRNGKeyArray | None, carry: PyTree
     ) -> Hypergradient:
         """By the floats in `hyper`."""
+
+    def beside(self, bar: Bar) -> AbstractContextManager[None]:
+        """In which `found` is called while a bar is shown."""
+        del bar
+        return nullcontext()
 
     def found(
         self, hyper: PyTree, fixed: PyTree, key: PRNGKeyArray | None, carry: PyTree
@@ -102,11 +109,13 @@ class OfObjective(Target):
 
 class InSegments(Target):
     """An `Objective` whose run is long, or whose batches are a stream, differentiated segment by
-    segment. With a directory, each hypergradient's segments are kept there."""
+    segment. With a directory, each hypergradient's segments are kept there; with `progress`, each
+    has a line of its own."""
 
     function: Objective
     adjoint: Adjoint
     directory: str | Path | None
+    progress: bool
 
     @property
     def is_smoothed(self):
@@ -118,6 +127,9 @@ class InSegments(Target):
     def first_carry(self, hyper, key):
         del hyper, key
 
+    def beside(self, bar):
+        return bar.paused()
+
     def found(self, hyper, fixed, key, carry):
         del carry
         hyper = eqx.combine(hyper, fixed)
@@ -128,7 +140,7 @@ class InSegments(Target):
                 key,
                 adjoint=self.adjoint,
                 checkpoint=self._own_directory(hyper, key),
-                progress=False,
+                progress=self.progress,
             )
         except SourceError:  # no fault of these hyperparameters
             raise
@@ -160,11 +172,11 @@ class InSegments(Target):
 
 def _is_long(objective, adjoint):
     """Whether an objective's hypergradients are taken in segments."""
-    if not isinstance(adjoint, (Reversible, Checkpointed, Recall)):
-        return False
     training = objective.training
     training = training if isinstance(training, Training) else training(jax.random.key(0))
-    return training.steps >= LONG or isinstance(training.batches, Stream)
+    if training.steps < LONG and not isinstance(training.batches, Stream):
+        return False
+    return adjoint.pieces(training.steps) is not None
 
 
 def as_target(
@@ -172,15 +184,17 @@ def as_target(
     objective: Callable[..., Any],
     adjoint: Adjoint | None,
     checkpoint: str | Path | None = None,
+    progress: bool = False,
 ) -> Target:
-    """What `caller` was asked to lower; a long run's segments are kept beneath `checkpoint`.
+    """What `caller` was asked to lower; a long run's segments are kept beneath `checkpoint`, and
+    have a line of their own with `progress`.
 
     Raises `TypeError` if a function is given an adjoint.
     """
     checked = as_adjoint(adjoint)
     if isinstance(objective, Objective):
         if _is_long(objective, checked):
-            return InSegments(objective, checked, checkpoint)
+            return InSegments(objective, checked, checkpoint, progress)
         return OfObjective(objective, checked)
     if adjoint is not None:
         raise TypeError(

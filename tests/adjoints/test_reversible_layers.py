@@ -51,3 +51,32 @@ def test_numbers_that_are_infinite_on_purpose():
     found, right = by(hg.Reversible()), by(hg.Stored())
     for name in right:
         np.testing.assert_allclose(found[name], right[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("microbatch", [None, 8])
+@pytest.mark.parametrize("shape", [(128,), (128, 4)], ids=["vector", "matrix"])
+def test_weights_of_examples_come_home(key, shape, microbatch):
+    """Their derivative is a scatter, which the way forward does not have: a compiler makes one
+    kernel of a small loop without, in which products of matrices are rounded otherwise."""
+    x = jax.random.normal(key, (500, shape[0]))
+
+    def loss(params, hyper, batch):
+        errors = (batch.data @ params - batch.data[:, :4].T[: params.ndim].sum()) ** 2
+        errors = errors.reshape(len(errors), -1).mean(1)
+        return jnp.mean(hyper["weight"][batch.index % 8] * errors) / 1000
+
+    training = hg.Training(
+        loss,
+        optimizer=hg.Momentum(RATE, 0.9),
+        batches=hg.minibatches(x, size=64, key=0),
+        steps=60,
+        microbatch=microbatch,
+    )
+    score = lambda params, hyper, key: jnp.mean((params - 0.1) ** 2)
+    objective = hg.Objective(training, init=jnp.zeros(shape), score=score)
+    by = lambda adjoint: jax.grad(lambda h: objective(h, adjoint=adjoint))(
+        {"rate": 0.5, "weight": jnp.linspace(0.5, 1.5, 8)}
+    )
+    found, right = by(hg.Reversible()), by(hg.Stored())
+    for name in right:
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-3)

@@ -215,6 +215,25 @@ def test_arrays_within_a_jitted_function_are_compared(tmp_path):
         hg.hypergradient(target(np.full(40, 5, np.float32)), **call)
 
 
+@pytest.mark.parametrize("adjoint", [hg.Stored(), hg.Reversible()], ids=repr)
+def test_derivative_rules_of_the_loss_are_compared(tmp_path, adjoint):
+    """The way forward does not show them."""
+
+    def clipped(most):
+        @jax.custom_vjp
+        def same(x):
+            return x
+
+        bound = lambda _, g: (jnp.clip(g, -most, most),)
+        same.defvjp(lambda x: (x, None), bound)
+        return problem.objective(loss=lambda p, h, b: problem.loss(jax.tree.map(same, p), h, b))
+
+    call = {"hyper": problem.HYPER, "segments": 5, "checkpoint": tmp_path, "adjoint": adjoint}
+    hg.hypergradient(clipped(0.5), **call)
+    with pytest.raises(ValueError, match="call with another `objective`"):
+        hg.hypergradient(clipped(0.25), **call)
+
+
 def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / "segments").mkdir()
     (tmp_path / "segments/mine.txt").write_text("mine")
@@ -306,6 +325,7 @@ def test_progress(capsys):
         ({"segments": 38}, r"hypergradient\(segments=38\): the run has 37 steps"),
         ({"slots": 0}, r"hypergradient\(slots=0\)"),
         ({"adjoint": hg.Forward()}, "Forward has no way back in segments. Use Checkpointed"),
+        ({"adjoint": hg.Interpolated()}, "Interpolated has no way back in segments"),
         ({"adjoint": hg.Truncated(3)}, "Truncated has no way back in segments"),
         ({"adjoint": hg.Evolution(spread=0.1)}, "Evolution has no way back in segments"),
         (

@@ -11,7 +11,7 @@ import numpy as np
 import hindgrad as hg
 
 WIDTH, SIZE, STEPS, SEGMENTS = 1024, 64, 300, 30
-HYPER = {"rate": 0.05}
+HYPER = {"rate": 0.05, "weight": np.ones(8, np.float32)}
 ADJOINTS = {"reversible": hg.Reversible(), "stored": hg.Stored()}
 BATCH = WIDTH * SIZE * 4
 
@@ -30,8 +30,8 @@ class File:
 
 
 def loss(params, hyper, batch):
-    del hyper
-    return jnp.mean((batch.data @ params / 32 - jnp.sin(batch.data[:, 0])) ** 2)
+    weight = hyper["weight"][batch.index % 8]
+    return jnp.mean(weight * (batch.data @ params / 32 - jnp.sin(batch.data[:, 0])) ** 2)
 
 
 def objective(batches):
@@ -60,8 +60,13 @@ def main(path, adjoint, allowed):
     )
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + int(allowed), most))
-    value, gradient = found(path)[:2]
-    print(json.dumps([float(value), float(gradient["rate"])]))
+    try:
+        np.fromfile(path, np.float32)
+    except MemoryError:
+        value, gradient = found(path)[:2]
+        print(json.dumps([float(value), float(gradient["rate"]), gradient["weight"].tolist()]))
+    else:
+        raise AssertionError("the whole file fits into the memory allowed")
 
 
 if __name__ == "__main__":

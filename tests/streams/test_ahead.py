@@ -34,6 +34,13 @@ def steps(reader):
     return [t for t, _ in reader.reads]
 
 
+def used(ahead, firsts):
+    """These blocks, each used when all that was begun before is read."""
+    for first in firsts:
+        ahead.block(first, 4, 12)
+        settled(ahead)
+
+
 def settled(ahead):
     """Once all that was begun is read."""
     for future in list(ahead._blocks.values()):
@@ -52,23 +59,16 @@ def test_the_next_block_is_read_in_the_background():
 
 def test_nothing_is_read_beyond_the_end():
     reader = Numbers()
-    ahead = Ahead(reader)
-    for first in (0, 4, 8):
-        ahead.block(first, 4, 12)
-        settled(ahead)
+    used(Ahead(reader), (0, 4, 8))
     assert steps(reader) == list(range(12))
 
 
 def test_on_the_way_back_the_block_before_is_next():
     reader = Numbers()
     ahead = Ahead(reader)
-    for first in (0, 4, 8):
-        ahead.block(first, 4, 12)
-    settled(ahead)
+    used(ahead, (0, 4, 8))
     reader.reads.clear()
-    for first in (8, 4, 0):  # the last two are still there
-        ahead.block(first, 4, 12)
-        settled(ahead)
+    used(ahead, (8, 4, 0))  # the last two are still there
     assert steps(reader) == [0, 1, 2, 3]
 
 

@@ -53,6 +53,7 @@ def test_a_file_larger_than_memory(file, wanted, adjoint):
         check=False,
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    value, rate = json.loads(process.stdout)
+    value, rate, weight = json.loads(process.stdout)
     np.testing.assert_allclose(value, wanted.value, rtol=1e-5)
     np.testing.assert_allclose(rate, wanted.gradient["rate"], rtol=1e-4)
+    np.testing.assert_allclose(weight, wanted.gradient["weight"], rtol=1e-3, atol=1e-9)

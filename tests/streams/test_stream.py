@@ -356,3 +356,16 @@ def test_what_was_read_is_freed_with_the_stream():
     for _ in range(3):
         gc.collect()
     assert ahead() is None
+
+
+def test_a_length_that_cannot_be_told_any_more():
+    """What a source raises that is no row's fault names the step."""
+
+    class Closed(Items):
+        def __len__(self):
+            if len(self.reads) > 20:
+                raise OSError("the file is closed")
+            return 40
+
+    with pytest.raises(RuntimeError, match=r"The batch of step \d+ could not be read: OSError"):
+        hg.hypergradient(streamed(Closed()), HYPER, segments=6)

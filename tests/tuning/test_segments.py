@@ -65,6 +65,18 @@ def test_interrupted_within_a_hypergradient(long, tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.hyper[name], wanted.hyper[name])
 
 
+def test_each_hypergradient_has_a_line_of_its_own(long, capsys):
+    tuned(progress=True)
+    shown = capsys.readouterr().err
+    assert shown.count("Keeps up to") == 3
+    assert "tuning 3/3" in shown
+
+
+def test_adjoints_without_segments_go_on_in_one_program(long, monkeypatch):
+    monkeypatch.setattr(target, "segmented", None)
+    assert len(tuned(adjoint=hg.Interpolated()).history) == 3
+
+
 def test_a_run_that_fails_is_turned_back_from(long):
     """A rate at which training diverges."""
     optimizer = hg.Momentum(lambda hyper, t: hyper["rate"] * 2.0 ** (hyper["scale"] > 0.9), 0.9)

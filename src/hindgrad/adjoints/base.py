@@ -83,17 +83,10 @@ class Adjoint(eqx.Module):
         """What the first hypergradient of a row is given; None where nothing is carried."""
         del run, hyper
 
-    def pieces(self, total: int) -> "Pieces":
+    def pieces(self, total: int) -> "Pieces | None":
         """How a run of `total` steps is run in pieces, each a program of its own, and gone back
-        through piece by piece.
-
-        Raises `ValueError` if this adjoint has no such way.
-        """
+        through piece by piece, to the same derivative; None if there is no such way."""
         del total
-        raise ValueError(
-            f"{type(self).__name__} has no way back in segments. Use Checkpointed(), Stored() or "
-            "Reversible(), or jax.value_and_grad of the objective."
-        )
 
     def evaluate(self, run: ScoredRun, hyper: PyTree) -> Float[Array, ""]:
         """`run(hyper, adjoint)`, whose derivative JAX takes: for an adjoint that has something to

@@ -47,7 +47,7 @@ class Recall(Adjoint):
     def run(self, dynamics, state):
         return _run((dynamics, state), self)
 
-    def pieces(self, total):
+    def pieces(self, total: int) -> Pieces | None:
         del total
         return Replayed(self)
 

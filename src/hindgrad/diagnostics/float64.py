@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hindgrad import numerics, programs
+from hindgrad.jaxprs import scan_parts
 
 INNER = {
     "jit": "jaxpr",
@@ -169,11 +170,7 @@ def _refused(equation):
 
 
 def _scan(params, args):
-    if "ft_in" in params:  # JAX from 0.11 on
-        consts, carry, xs = (list(part) for part in params["ft_in"].update(args).unpack())
-    else:
-        begin, end = params["num_consts"], params["num_consts"] + params["num_carry"]
-        consts, carry, xs = args[:begin], args[begin:end], args[end:]
+    consts, carry, xs = scan_parts(params, args)
 
     def body(carry, xs):
         results = _evaluate(params["jaxpr"], [*consts, *carry, *xs])

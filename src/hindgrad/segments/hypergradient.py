@@ -98,8 +98,14 @@ def hypergradient(
         )
     if slots is not None:
         slots = as_whole("hypergradient", "slots", slots)
+    pieces = adjoint.pieces(total)
+    if pieces is None:
+        raise ValueError(
+            f"{type(adjoint).__name__} has no way back in segments. Use Checkpointed(), Stored() "
+            "or Reversible(), or jax.value_and_grad of the objective."
+        )
     length = -(-total // count)
-    run = SegmentedRun(objective, hyper, run_key, adjoint.pieces(total))
+    run = SegmentedRun(objective, hyper, run_key, pieces)
     plan = Plan(run, stream, total, length, Order(-(-total // length), slots))
     call = lambda: plan.call(adjoint)
     with InMemory() if checkpoint is None else OnDisk(checkpoint, call) as kept:

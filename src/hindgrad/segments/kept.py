@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -18,6 +19,7 @@ from hindgrad.checkpoint import (
     as_tree,
     check_same,
     held,
+    implementation,
     numbered,
     orbax,
     unreadable,
@@ -171,6 +173,21 @@ class OnDisk(Kept):
 
 def _is_whole(path: Path) -> bool:
     return WHOLE.fullmatch(path.name) is not None
+
+
+def blank(like: PyTree) -> PyTree:
+    """Arrays of zeros in place of the structs in `like`."""
+
+    def zeros(x):
+        if not isinstance(x, jax.ShapeDtypeStruct):
+            return x
+        if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(x.shape, x.dtype)
+        data = jax.eval_shape(jax.random.key_data, x)
+        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=implementation(x))
+
+    with numerics.wide():
+        return jax.tree.map(zeros, like)
 
 
 def _restored(saved, like):

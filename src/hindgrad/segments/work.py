@@ -9,7 +9,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -19,11 +18,12 @@ from hindgrad.adjoints import Adjoint, Hypergradient
 from hindgrad.adjoints.base import Piece
 from hindgrad.checkpoint import Call, contents, described
 from hindgrad.errors import RunError, SourceError
+from hindgrad.jaxprs import constants
 from hindgrad.objective import RunScore
 from hindgrad.optimizers.moves import State
 from hindgrad.progress import Bar
 from hindgrad.segments import run as programs
-from hindgrad.segments.kept import Kept
+from hindgrad.segments.kept import Kept, blank
 from hindgrad.segments.order import Forward, Order
 from hindgrad.segments.run import SegmentedRun, Way
 from hindgrad.streams.ahead import changed
@@ -50,6 +50,7 @@ class Plan:
         self.losses = np.zeros(total, self.piece.losses.dtype) if sees_losses else None
         way, self._score_program = programs.scored.traced(run, self.begin, self.losses, length)
         self.way = way._replace(position=self.begin if self.is_taped else None)
+        self._back_program = self._traced_back(way)
 
     def call(self, adjoint: Adjoint) -> Call:
         """What must be the same for another call to go on."""
@@ -65,9 +66,13 @@ class Plan:
                 "adjoint": described(adjoint),
                 "key": contents(self.run.key),
                 "hyper": contents(self.run.hyper),
-                "source": [] if self.stream is None else self.stream.ahead.reader.described(),
+                "source": [] if self.stream is None else self.stream.ahead.described(),
                 "objective's arrays": contents(jax.tree.leaves(arrays)),
-                "objective": [_digest(self._steps_program), _digest(self._score_program)],
+                "objective": [
+                    _digest(self._steps_program),
+                    _digest(self._score_program),
+                    _digest(self._back_program),
+                ],
             }
         )
 
@@ -112,6 +117,17 @@ class Plan:
         if self.is_taped:
             return ahead + BACK * at
         return ahead + self.order.cost(at, places) + (BACK + 1) * at
+
+    def _traced_back(self, way):
+        """The program of the way back, which has the loss's own derivative rules in it."""
+        begin, run, steps = self.begin, self.run, self.length
+        if run.pieces.replays:
+            ends = begin, Piece(None, self.piece.losses, None, None)
+        else:
+            traced = programs.advanced.traced(run, jnp.int32(0), begin, steps, True)
+            ends = None, traced.result._replace(fault=None)
+        ends, way = blank((ends, way))
+        return programs.pulled.traced(run, jnp.int32(0), steps, ends, way).program
 
     def _traced(self, steps):
         return programs.advanced.traced(self.run, jnp.int32(0), self.begin, steps, self.is_taped)
@@ -292,21 +308,5 @@ def _size(count):
 def _digest(program):
     """What distinguishes a program: its text and the numbers in it, at every depth."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
-    parts = [text, *contents(list(_constants(program)))]
+    parts = [text, *contents(list(constants(program)))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _constants(program):
-    """The arrays in a program, and in the programs within it."""
-    if isinstance(program, (jex.ClosedJaxpr, jex.Jaxpr)):  # one class from JAX 0.12 on
-        yield from map(_as_array, getattr(program, "consts", ()))
-        for equation in program.eqns:
-            yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
-            yield from _constants(tuple(equation.params.values()))
-    elif isinstance(program, (tuple, list)):
-        for part in program:
-            yield from _constants(part)
-
-
-def _as_array(x):
-    return x if isinstance(x, jax.Array) else np.asarray(x)

@@ -11,7 +11,8 @@ from jaxtyping import PyTree
 
 from hindgrad import errors, trees
 from hindgrad.errors import SourceError
-from hindgrad.streams.reader import Reader
+from hindgrad.streams import words
+from hindgrad.streams.reader import Reader, failed
 
 STEPS, BLOCK_BYTES = 8, 2**24
 """How much is read at a time for steps that ask one by one: so many, if they are within the bytes.
@@ -51,6 +52,10 @@ class Ahead:
                 future.cancel()
             self._blocks, self._fingerprints, self._before = {}, {}, (0, 0)
 
+    def described(self) -> list[str]:
+        """What must be the same for another call to go on with the source."""
+        return self._pool.submit(self.reader.described).result()
+
     def step(self, t: int) -> PyTree:
         """What step `t` gets; raises `SourceError` if it cannot be had, or is other rows than the
         last time."""
@@ -63,7 +68,7 @@ class Ahead:
     def in_callback(self, t: Any) -> PyTree:
         """The same, called by a compiled program."""
         with errors.from_callback():
-            return jax.tree.map(_in_words, self.step(int(t)))
+            return jax.tree.map(words.sent, self.step(int(t)))
 
     def block(self, first: int, count: int, end: int) -> Block:
         """What steps `first` to `first + count` of a run of `end` steps get; raises as `step`."""
@@ -125,17 +130,12 @@ class Ahead:
             done = count
         except SourceError as raised:
             error = raised
+        except Exception as raised:  # whatever a foreign source may raise
+            error = failed(f"The batch of step {first + done}", raised)
         fingerprint = 0
         for leaf in jax.tree.leaves(data):
             fingerprint = zlib.crc32(leaf.reshape(-1).view(np.uint8), fingerprint)
         return Block(first, data, fingerprint, done, error)
-
-
-def _in_words(x):
-    """Numbers of 64 bits as pairs of 32."""
-    if x.dtype.itemsize != 8 or x.dtype.kind not in "iuf":
-        return x
-    return np.ascontiguousarray(x).view(np.uint32).reshape(*x.shape, 2)
 
 
 def changed(first: int, count: int) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree
 from hindgrad.arguments import as_key, as_whole
 from hindgrad.batches import Batch
 from hindgrad.errors import SourceError
+from hindgrad.streams import words
 from hindgrad.streams.ahead import Ahead, Block
 from hindgrad.streams.recorded import Recording
 from hindgrad.streams.rows import ArrayRows, ItemRows
@@ -46,15 +47,15 @@ class Stream(eqx.Module):
         """The batch of step `t`; where that is traced, by a callback."""
         if isinstance(t, Tracer):
             spec = self.ahead.reader.spec
-            sent = jax.tree.map(_sent, spec)
+            sent = jax.tree.map(words.struct, spec)
             fetch = self.ahead.in_callback
             got = jax.pure_callback(fetch, sent, t, vmap_method="sequential")
-            got = jax.tree.map(_received, got, spec)
+            got = jax.tree.map(words.received, got, spec)
         else:
             number = int(np.asarray(t))
             if not 0 <= number < 2**31:
                 raise ValueError(f"Batch t={number}: steps are counted from 0 to 2^31 − 1.")
-            got = jax.tree.map(jnp.asarray, self.ahead.step(number))
+            got = jax.tree.map(jnp.asarray, self.fetch(number))
         return _batch(got, self.key, jnp.asarray(t, jnp.int32))
 
 
@@ -76,16 +77,6 @@ class Steps(eqx.Module):
     def of(stream: Stream, block: Block) -> "Steps":
         """Those of a block."""
         return Steps(jnp.int32(block.first), block.data, stream.key)
-
-
-def _sent(x):
-    """The struct of an array as it comes from the callback, whose thread may not have 64 bits."""
-    is_wide = x.dtype.itemsize == 8 and x.dtype.kind in "iuf"
-    return jax.ShapeDtypeStruct((*x.shape, 2), np.uint32) if is_wide else x
-
-
-def _received(x, like):
-    return x if x.dtype == like.dtype else jax.lax.bitcast_convert_type(x, like.dtype)
 
 
 def _batch(got, key, t):
@@ -135,16 +126,16 @@ def stream(
     size = as_whole("stream", "size", size)
     with jax.ensure_compile_time_eval():  # a stream may be made while a program is traced
         seed = as_key("stream", key)
-        words = np.asarray(jax.random.key_data(seed)).ravel()
+        key_data = np.asarray(jax.random.key_data(seed)).ravel()
     arrays = _is_arrays(source)
     n = _checked_length(source, arrays)
     if size > n:
         raise ValueError(f"stream(size={size}) of a source with {n} rows: give at most {n}.")
     try:
         if arrays and decode is None:
-            reader = ArrayRows(source, size, words)
+            reader = ArrayRows(source, size, key_data)
         else:
-            reader = ItemRows(_ByRow(source, n) if arrays else source, size, words, decode)
+            reader = ItemRows(_ByRow(source, n) if arrays else source, size, key_data, decode)
     except SourceError as error:
         raise ValueError(f"stream(source): {error}") from error
     return Stream(Fetch(Ahead(reader)), seed)

@@ -125,7 +125,7 @@ def tune(
     floats, rest = floats_and_rest("tune", hyper)
     project = programs.Compiled(projection(project))
     start = project(eqx.combine(floats, rest))
-    target = as_target("tune", objective, adjoint, checkpoint)
+    target = as_target("tune", objective, adjoint, checkpoint, progress)
     score = None if choose is None else _Score(choose, start)
     loop = _Loop(target, optimizer, project, start, steps, key, average, patience)
     with Checkpoint(checkpoint, loop.call) as store:
@@ -135,7 +135,8 @@ def tune(
                 while (step := len(state.history)) < steps:
                     if is_plateau(state.history, patience) or state.scale < SMALLEST_SCALE:
                         break
-                    hyper, state = state.hyper, loop.advance(state, step)
+                    with target.beside(bar):
+                        hyper, state = state.hyper, loop.advance(state, step)
                     if on_step is not None:  # first: a kill may repeat a call, not lose it
                         on_step(state.history[-1], loop.whole(hyper))
                     save(store, state, now=False)

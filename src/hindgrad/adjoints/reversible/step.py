@@ -10,10 +10,12 @@ from jaxtyping import Array, Bool, Float, PyTree
 from hindgrad import numerics
 from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
 from hindgrad.adjoints.reversible.plan import Plan, Position
+from hindgrad.anchors import anchored
 from hindgrad.dynamics import Gradient, GradientTraining
 from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
+from hindgrad.reproducible import reproducible
 
 Pushed = tuple[tuple[Bool[Array, ""], ...], ...]
 """Whether a digit was pushed: for each multiplication, at each leaf."""
@@ -24,7 +26,7 @@ class Step:
 
     def __init__(self, plan: Plan, dynamics: GradientTraining, schedule: Schedule, k: Any):
         self.plan, self.dynamics = plan, dynamics
-        k = numerics.anchored(k)
+        k = anchored(k)
         self.k, self.t = k, dynamics.start + k
         self.now: Now = plan.decays.at(dynamics, schedule, k)
         asked = _computed_once(self.now.decays)
@@ -56,7 +58,7 @@ class Step:
         params, t, model = numerics.isolate(self.plan.decode(position)[0], self.t, position.model)
         with numerics.setting(self.plan.decays.x64):
             at = params, model
-            gradient = self.dynamics.gradient(wanted, at, t, numerics.reproducible)
+            gradient = self.dynamics.gradient(wanted, at, t, reproducible)
         grads, *others = gradient.values
         (grads,) = numerics.isolate(grads)
         gradient = gradient._replace(values=(grads, *others))
@@ -74,13 +76,13 @@ class Step:
             params, dynamics.hyper, dynamics.batches(t), model
         )
         gradient = jax.value_and_grad(loss, has_aux=True)
-        return numerics.reproducible(gradient, params, model)
+        return reproducible(gradient, params, model)
 
     def _clipped(self, grads):
         """The gradient in float64, clipped."""
         (grads,) = numerics.isolate(_widened(grads))
         clipped = lambda grads: self.optimizer.clipped(grads, self.now.coefficients)
-        return numerics.isolate(numerics.reproducible(clipped, grads))[0]
+        return numerics.isolate(reproducible(clipped, grads))[0]
 
     def _do(self, moves, position, grads, pushed):
         for move in moves:
@@ -104,7 +106,7 @@ class Step:
     def _shift(self, move, position, grads, shift):
         state = position.state
         (view,) = numerics.isolate(self._view(position))
-        delta = numerics.reproducible(move.delta, view, grads)
+        delta = reproducible(move.delta, view, grads)
         (delta,) = numerics.isolate(delta)
         new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
         return position._replace(state=put(move.where, state, new))

@@ -1,0 +1,63 @@
+"""Programs as JAX writes them (jaxprs), in every version's form."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations of a jaxpr, those within loops, branches and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _programs(tuple(equation.params.values())):
+            yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def constants(program: Any) -> Iterator[Any]:
+    """The arrays in a program, and in the programs within it."""
+    for inner in _programs(program):
+        yield from map(_as_array, getattr(inner, "consts", ()))
+        for equation in inner.eqns:
+            yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
+            yield from constants(tuple(equation.params.values()))
+
+
+def scan_parts(params: dict[str, Any], values: list[Any]) -> tuple[list[Any], ...]:
+    """Of a `scan`'s operands, or of its body's: the constants, the carry and the rows."""
+    if "ft_in" in params:  # JAX from 0.11 on
+        constants, carry, rows = params["ft_in"].update(values).unpack()
+        return list(constants), list(carry), list(rows)
+    begin, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+    return list(values[:begin]), list(values[begin:end]), list(values[end:])
+
+
+def applied(jitted: Any, *variables: Any) -> Any:
+    """The one equation that applies a jitted function to variables, with a variable of its own for
+    its one result."""
+    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+    (equation,) = jax.make_jaxpr(jitted)(*structs).eqns
+    (result,) = equation.outvars
+    return equation.replace(invars=list(variables), outvars=[jex.gensym()(result.aval)])
+
+
+def is_computed_float(v: Any, given: set[Any] | frozenset[Any] = frozenset()) -> bool:
+    """Whether a variable is a float that is not given from outside."""
+    if isinstance(v, jex.Literal) or v in given:
+        return False
+    return jnp.issubdtype(v.aval.dtype, jnp.floating)
+
+
+def _programs(parameter):
+    if isinstance(parameter, (jex.ClosedJaxpr, jex.Jaxpr)):  # one class from JAX 0.12 on
+        yield parameter
+    elif isinstance(parameter, (tuple, list)):
+        for part in parameter:
+            yield from _programs(part)
+
+
+def _as_array(x):
+    return x if isinstance(x, jax.Array) else np.asarray(x)

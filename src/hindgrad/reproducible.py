@@ -1,0 +1,134 @@
+"""Functions computed so that two programs give the same bits."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from hindgrad.anchors import LOOPS, anchored_loop
+from hindgrad.jaxprs import applied, is_computed_float
+from hindgrad.numerics import apart
+
+
+def reproducible(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, computed so that two programs are likely to give the same bits.
+
+    A compiler may fuse a product into the sum that it enters, which keeps bits that the product
+    alone rounds off, and it does so in one program and not in another. Here every operand of a
+    real floating-point sum is first passed through a selection that no compiler can see through,
+    and so are roots, powers and single numbers that enter a product. Quotients are products with
+    the inverse, which a compiler may make of them, or not, with what else it knows of the divisor.
+    Sums over axes are taken in order: a compiler may add several partial sums side by side, and
+    how many depends on what is fused into the sum.
+    Loops are anchored. Inside functions with derivatives of their own, nothing is changed.
+    """
+    closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
+    separated = closed.replace(jaxpr=_separated(closed.jaxpr, set(closed.jaxpr.invars)))
+    results = jex.jaxpr_as_fun(separated)(*jax.tree.leaves(args))
+    return jax.tree.unflatten(jax.tree.structure(struct), results)
+
+
+MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum"}
+"""The primitives whose operands are kept apart from what computes them."""
+POWERS = {"sqrt", "rsqrt", "cbrt", "exp", "exp2", "pow", "integer_pow"}
+"""The primitives whose results are kept apart from the products that they enter."""
+CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
+"""Functions with derivatives of their own: their operands are kept apart, their insides left."""
+
+
+def _separated(jaxpr: Any, given: set[Any]) -> Any:
+    """The jaxpr, with what enters its sums kept apart, except for what is given from outside."""
+    given = given.union(jaxpr.constvars)
+    equations, powers = [], set()
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name in POWERS:
+            powers.update(equation.outvars)
+        if name in MERGED | CUSTOM or name == "mul":
+            operands = []
+            for v in equation.invars:
+                if is_computed_float(v, given) and (name != "mul" or v in powers or _is_single(v)):
+                    keeping = applied(_jitted_apart, v)
+                    equations.append(keeping)
+                    (v,) = keeping.outvars
+                operands.append(v)
+            equation = equation.replace(invars=operands)
+        else:
+            parameters = {key: _separated_within(x) for key, x in equation.params.items()}
+            equation = equation.replace(params=parameters)
+            if name in LOOPS:
+                equation = anchored_loop(equation)
+        equations.append(_replaced(equation))
+    return jaxpr.replace(eqns=equations)
+
+
+def _separated_within(parameter: Any) -> Any:
+    """An equation's parameter: the bodies of loops and branches are changed too."""
+    if isinstance(parameter, jex.ClosedJaxpr):
+        return parameter.replace(jaxpr=_separated(parameter.jaxpr, set()))
+    if isinstance(parameter, jex.Jaxpr):
+        return _separated(parameter, set())
+    if type(parameter) is tuple:
+        return tuple(map(_separated_within, parameter))
+    return parameter
+
+
+def _is_single(v):
+    """Whether a value is one number: a compiler moves such factors about in a product."""
+    return v.aval.size == 1
+
+
+def _replaced(equation):
+    """The equation, or the function that does the same with the same rounding everywhere."""
+    if equation.primitive.name == "div":
+        jitted = _jitted_quotient
+    elif equation.primitive.name == "reduce_sum":
+        axes = tuple(map(int, equation.params["axes"]))
+        jitted = functools.partial(_jitted_sum, axes=axes)
+    else:
+        return equation
+    (v,) = equation.outvars
+    if not jnp.issubdtype(v.aval.dtype, jnp.floating):
+        return equation
+    return applied(jitted, *equation.invars).replace(outvars=[v])
+
+
+@jax.custom_jvp
+def _quotient(x: Any, y: Any) -> Any:
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    whole, divisor = wide(x), apart(wide(y))
+    size, tiny = jnp.abs(divisor), jnp.finfo(divisor.dtype).tiny
+    has_inverse = (size >= tiny) & (size <= 1 / tiny)  # neither overflows nor underflows
+    product = whole * apart(1 / divisor)
+    return jnp.where(has_inverse, product, whole / divisor).astype(x.dtype)
+
+
+def _quotient_jvp(primals, tangents):
+    result, (dx, dy) = _quotient(*primals), tangents
+    moved = jnp.zeros_like(result) if isinstance(dx, SymbolicZero) else dx
+    if not isinstance(dy, SymbolicZero):  # an infinite quotient times zero would be NaN
+        moved = moved - result * dy
+    return result, moved / primals[1]
+
+
+_quotient.defjvp(_quotient_jvp, symbolic_zeros=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sum_in_order(x: Any, axes: tuple[int, ...]) -> Any:
+    # What a reduction computes at each element may be reassociated, unless it is a selection.
+    return jax.lax.reduce(x, x.dtype.type(0), lambda total, x: apart.fun(total + x), axes)
+
+
+@_sum_in_order.defjvp
+def _sum_in_order_jvp(axes, primals, tangents):
+    return _sum_in_order(*primals, axes), jnp.sum(tangents[0], axes)
+
+
+_jitted_apart = jax.jit(apart)
+_jitted_quotient = jax.jit(_quotient)
+_jitted_sum = jax.jit(_sum_in_order, static_argnames="axes")

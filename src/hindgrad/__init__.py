@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.diagnostics.diagnose import diagnose as diagnose
     from hindgrad.diagnostics.precision import precision as precision
     from hindgrad.dynamics import Dynamics as Dynamics
+    from hindgrad.jacobians import Jacobian as Jacobian
+    from hindgrad.jacobians import jacobian as jacobian
     from hindgrad.objective import Objective as Objective
     from hindgrad.objective import RunScore as RunScore
     from hindgrad.optimizers import Adam as Adam

@@ -1,6 +1,6 @@
 """Programs as JAX writes them (jaxprs), in every version's form."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,6 +24,19 @@ def constants(program: Any) -> Iterator[Any]:
         for equation in inner.eqns:
             yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
             yield from constants(tuple(equation.params.values()))
+
+
+def changed_within(equation: Any, change: Callable[[Any], Any]) -> Any:
+    """The equation with the jaxprs in its parameters (bodies, branches, calls) changed."""
+
+    def changed(parameter):
+        if isinstance(parameter, jex.ClosedJaxpr):
+            return parameter.replace(jaxpr=change(parameter.jaxpr))
+        if isinstance(parameter, jex.Jaxpr):
+            return change(parameter)
+        return tuple(map(changed, parameter)) if type(parameter) is tuple else parameter
+
+    return equation.replace(params={name: changed(x) for name, x in equation.params.items()})
 
 
 def scan_parts(params: dict[str, Any], values: list[Any]) -> tuple[list[Any], ...]:

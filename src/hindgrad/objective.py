@@ -14,7 +14,7 @@ from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import Hypergradient, OneStep, ScoredRun
 from hindgrad.arguments import as_key
 from hindgrad.model_state import arguments, takes_state
-from hindgrad.training import Training, as_adjoint, as_scalar, as_steps
+from hindgrad.training import Run, Training, as_adjoint, as_scalar, as_steps
 
 
 def init_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -144,10 +144,17 @@ class Objective(eqx.Module):
         (trained, floats), (rest, others) = params.trained, params.rest
         return training, trees.Split(trained, rest), eqx.combine(floats, others)
 
-    def scored_by(self, params: PyTree, hyper: PyTree, key: PRNGKeyArray, model: PyTree):
-        """The score of parameters and of the model's state, by a function of these."""
+    def seen(self, run: Run) -> PyTree:
+        """What the score sees of a run."""
+        return run if isinstance(self.score, RunScore) else (run.params, run.model_state)
+
+    def returned(self, seen: PyTree, hyper: PyTree, key: PRNGKeyArray) -> Any:
+        """What the score makes of that."""
         score: Any = self.score
-        return as_scalar("score", score(params, hyper, key, *arguments("score", score, model)))
+        if isinstance(score, RunScore):
+            return score.function(seen, hyper, key)
+        params, model = seen
+        return score(params, hyper, key, *arguments("score", score, model))
 
 
 @programs.compiled
@@ -176,10 +183,8 @@ class _Scored(ScoredRun):
 
     def __call__(self, hyper, adjoint):
         run = self.objective.run(hyper, self.key, adjoint=adjoint, steps=self.length)
-        score = self.objective.score
-        if isinstance(score, RunScore):
-            return as_scalar("score", score.function(run, hyper, self.key))
-        return self.objective.scored_by(run.params, hyper, self.key, run.model_state)
+        seen = self.objective.seen(run)
+        return as_scalar("score", self.objective.returned(seen, hyper, self.key))
 
     def begin(self, hyper, key):
         return eqx.filter(self._begin(hyper, key), eqx.is_array)
@@ -192,15 +197,14 @@ class _Scored(ScoredRun):
         return eqx.filter((run.params, run.state, run.model_state), eqx.is_array)
 
     def score(self, hyper, key, state):
-        score = self.objective.score
-        if isinstance(score, RunScore):
+        if isinstance(self.objective.score, RunScore):
             raise ValueError(
                 "The score is a RunScore, which is known at the end of the run only, and "
                 "PersistentEvolution compares scores on the way. Give Objective(score=…) a "
                 "function of the parameters, or use Evolution(…)."
             )
         params, _, model = self._whole(hyper, key, state)
-        return self.objective.scored_by(params, hyper, key, model)
+        return as_scalar("score", self.objective.returned((params, model), hyper, key))
 
     def _begin(self, hyper, key):
         training, params, model = self.objective.start(hyper, key)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from hindgrad.anchors import LOOPS, anchored_loop
-from hindgrad.jaxprs import applied, is_computed_float
+from hindgrad.jaxprs import applied, changed_within, is_computed_float
 from hindgrad.numerics import apart
 
 
@@ -58,23 +58,11 @@ def _separated(jaxpr: Any, given: set[Any]) -> Any:
                 operands.append(v)
             equation = equation.replace(invars=operands)
         else:
-            parameters = {key: _separated_within(x) for key, x in equation.params.items()}
-            equation = equation.replace(params=parameters)
+            equation = changed_within(equation, lambda jaxpr: _separated(jaxpr, set()))
             if name in LOOPS:
                 equation = anchored_loop(equation)
         equations.append(_replaced(equation))
     return jaxpr.replace(eqns=equations)
-
-
-def _separated_within(parameter: Any) -> Any:
-    """An equation's parameter: the bodies of loops and branches are changed too."""
-    if isinstance(parameter, jex.ClosedJaxpr):
-        return parameter.replace(jaxpr=_separated(parameter.jaxpr, set()))
-    if isinstance(parameter, jex.Jaxpr):
-        return _separated(parameter, set())
-    if type(parameter) is tuple:
-        return tuple(map(_separated_within, parameter))
-    return parameter
 
 
 def _is_single(v):

@@ -15,7 +15,8 @@ from hindgrad import model_state as model_states
 from hindgrad import programs, trees
 from hindgrad.adjoints import Adjoint, Checkpointed
 from hindgrad.arguments import whole_or_none
-from hindgrad.dynamics import GradientTraining, Recurrence
+from hindgrad.dynamics import Recurrence
+from hindgrad.gradient_training import GradientTraining
 from hindgrad.microbatches import accumulated
 from hindgrad.optimizers import Optimizer
 
@@ -254,7 +255,8 @@ def as_scalar(name: str, value: Any) -> Float[Array, ""]:
             f"first alone. If they are a model's state, take it: (params, hyper, batch, state)."
         )
     if jnp.shape(value) != ():
-        raise ValueError(f"The {name} has shape {jnp.shape(value)}; a scalar is needed.")
+        several = " For many scores of one run, see hg.jacobian." if name == "score" else ""
+        raise ValueError(f"The {name} has shape {jnp.shape(value)}; a scalar is needed.{several}")
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"The {name} has dtype {value.dtype}; a float is needed: .astype(float).")

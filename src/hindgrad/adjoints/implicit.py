@@ -16,7 +16,8 @@ from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits, forward
 from hindgrad.adjoints.failures import Failure, Raise, reported
 from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, residual
-from hindgrad.dynamics import Dynamics, GradientTraining
+from hindgrad.dynamics import Dynamics
+from hindgrad.gradient_training import GradientTraining
 
 MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE, UNKNOWN = range(1, 6)
 """The causes of a failure."""

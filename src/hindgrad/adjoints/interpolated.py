@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from hindgrad.adjoints.base import Traits, forward
 from hindgrad.adjoints.recall import Recall
-from hindgrad.dynamics import GradientTraining
+from hindgrad.gradient_training import GradientTraining
 
 
 class Interpolated(Recall):

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Piece, Pieces, PulledPiece, forward
+from hindgrad.adjoints.scores import OneScore, Scores, side_by_side
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.sums import Compensated
 
@@ -105,33 +107,36 @@ def _run_forward(perturbed, inputs, adjoint):
 def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
     tape, final, losses, wanted = residuals
-    if adjoint.differentiable() is adjoint:
-        return _pulled_back(adjoint, wanted, inputs, cotangents, (tape, final, losses))
     return _once(inputs, cotangents, (tape, final, losses), adjoint=adjoint, wanted=wanted)
 
 
-def _pulled_back(adjoint, wanted, inputs, cotangents, recorded):
+def _pulled_back(scores, adjoint, wanted, given, cotangents):
     """The cotangents of the inputs."""
-    dynamics, _ = inputs
-    tape, final, losses = recorded
+    (dynamics, _), (tape, final, losses) = given
     if losses is not None:
         ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
         losses = jnp.where(adjoint.is_exact(ks), losses, jnp.nan)
 
-    def back(tape, k, cotangent):
+    def back(tape, k):
         state, tape = adjoint.recall(dynamics, tape, k)
-        return dynamics.pullback(wanted, state, k, cotangent), tape
+        return dynamics.pullback(wanted, state, k), tape
 
-    pulled, _, differs = backward(back, dynamics, wanted, tape, (final, cotangents), losses)
-    results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
+    end = final, cotangents
+    pulled, _, differs = backward(scores, back, dynamics, wanted, tape, end, losses)
+    results = scores.finish(partial(dynamics.finish, wanted), pulled)
     differs = jnp.where(differs < 0, differs, dynamics.start + differs)
     return purity.checked(results, differs)
 
 
 @eqx.filter_custom_jvp
 def _once(inputs, cotangents, recorded, *, adjoint, wanted):
-    """`_pulled_back`, whose own derivative is that of another member, which records anew."""
-    return _pulled_back(adjoint, wanted, inputs, cotangents, recorded)
+    """The cotangents of the inputs, for many scores at once under `vmap`. Their own derivative is
+    that of another member, which records anew."""
+    return side_by_side(
+        lambda scores, *args: _pulled_back(scores, adjoint, wanted, *args),
+        (inputs, recorded),
+        cotangents,
+    )
 
 
 @_once.def_jvp
@@ -141,13 +146,14 @@ def _once_jvp(primals, tangents, *, adjoint, wanted):
     def again(inputs, cotangents):
         final, outputs, tape = other.record(*inputs)
         recorded = tape, final, inputs[0].losses(outputs)
-        return _pulled_back(other, wanted, inputs, cotangents, recorded)
+        return _pulled_back(OneScore(), other, wanted, (inputs, recorded), cotangents)
 
     return eqx.filter_jvp(again, primals[:2], tangents[:2])
 
 
 def backward(
-    back: Callable[[PyTree, Int[Array, ""], PyTree], tuple[Pulled, PyTree]],
+    scores: Scores,
+    back: Callable[[PyTree, Int[Array, ""]], tuple[Callable[[PyTree], Pulled], PyTree]],
     dynamics: Dynamics,
     wanted: PyTree,
     tape: PyTree,
@@ -157,9 +163,9 @@ def backward(
     """The backward pass: the steps' pullbacks in sum, for `Dynamics.finish`, the tape's end, and
     the last step whose loss was another than in `losses`, −1 if there is none.
 
-    `back(tape, k, cotangent)` pulls back through step k, for k = steps − 1, …, 0. `end` is the
-    final state and the cotangents of (final state, stacked outputs); None stands for a zero
-    cotangent. `wanted` is True at the leaves of the dynamics whose cotangents are asked for.
+    `back(tape, k)` gives the pullback of step k, for k = steps − 1, …, 0. `end` is the final state
+    and the cotangents of (final state, stacked outputs), as `scores` have them; None stands for a
+    zero cotangent. `wanted` is True at the leaves of the dynamics whose cotangents are asked for.
     """
     final, (d_final, d_outputs) = end
     floor = purity.floor(losses)
@@ -167,15 +173,16 @@ def backward(
     def body(carry, xs):
         tape, d_state, total, differs = carry
         k, d_output, loss = xs
-        pulled, tape = back(tape, k, (d_state, d_output))
+        pull, tape = back(tape, k)
+        d_state, total, kept, again = scores.pull(pull, d_state, d_output, total)
         if losses is not None:
-            other = purity.is_other(loss, pulled.loss, floor)
+            other = purity.is_other(loss, again, floor)
             differs = jnp.where(other & (differs < 0), k, differs)
-        return (tape, pulled.state, total.plus(pulled.share), differs), pulled.kept
+        return (tape, d_state, total, differs), kept
 
-    zeros = trees.zeros_where_none(final, d_final)
-    carry = tape, zeros, Compensated.of(dynamics.no_share(wanted)), jnp.int32(-1)
+    zeros = scores.zeros_where_none(final, d_final)
+    total = Compensated.of(scores.stacked(dynamics.no_share(wanted)))
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
-    carry, kept = jax.lax.scan(body, carry, (ks, d_outputs, losses), reverse=True)
-    tape, d_state, share, differs = carry
+    carry, rows = (tape, zeros, total, jnp.int32(-1)), (ks, scores.by_step(d_outputs), losses)
+    (tape, d_state, share, differs), kept = jax.lax.scan(body, carry, rows, reverse=True)
     return Pulled(d_state, share.total, kept), tape, differs

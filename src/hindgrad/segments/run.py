@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
 from hindgrad.adjoints.base import Piece, Pieces
-from hindgrad.dynamics import GradientTraining
+from hindgrad.gradient_training import GradientTraining
 from hindgrad.objective import Objective, RunScore
 from hindgrad.streams.stream import Steps
 from hindgrad.sums import Compensated
@@ -74,11 +74,9 @@ class SegmentedRun(eqx.Module):
         del training
         params, memory, model = eqx.combine(state, eqx.filter(begin, eqx.is_array, inverse=True))
         params = eqx.combine(params, rest)
-        score: Any = self.objective.score
-        if isinstance(score, RunScore):
-            run = Run(params, memory, losses, model)
-            return as_scalar("score", score.function(run, hyper, self.key))
-        return self.objective.scored_by(params, hyper, self.key, model)
+        is_of_run = isinstance(self.objective.score, RunScore)
+        seen = Run(params, memory, losses, model) if is_of_run else (params, model)
+        return as_scalar("score", self.objective.returned(seen, hyper, self.key))
 
 
 @programs.compiled

@@ -1,5 +1,6 @@
 """`Reversible`: training run backwards, to the bit."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import Status, describe
 from hindgrad.adjoints.reversible.pieces import ExactPieces
 from hindgrad.adjoints.reversible.plan import Plan, plan_for
+from hindgrad.adjoints.scores import side_by_side
 from hindgrad.arguments import whole
 
 
@@ -146,11 +148,17 @@ def _run_backward(residuals, cotangents, perturbed, inputs, how):
     del perturbed  # traced here; the residuals hold it as Python booleans
     tape, status, wanted = residuals
     tape, cotangents, inputs = _once((tape, cotangents, inputs))
-    (dynamics, _, probe), (plan, failure) = inputs, how
+    given = inputs, how, tape, status
+    return side_by_side(partial(_pulled_back, wanted), given, cotangents)
+
+
+def _pulled_back(wanted, scores, given, cotangents):
+    """The cotangents of the inputs."""
+    (dynamics, _, probe), (plan, failure), tape, status = given
     with numerics.wide():
-        results, _, later = run.undo(plan, dynamics, wanted, tape, cotangents)
+        results, _, later = run.undo(scores, plan, dynamics, wanted, tape, cotangents)
         status = status.before(later)
         results = _handled(failure, results, status, plan)
         numbers = jnp.stack([status.cause, status.leaf, status.step])
-        d_probe = None if probe is None else numbers.astype(probe.dtype)
+        d_probe = None if probe is None else scores.same(numbers.astype(probe.dtype))
     return (*results, d_probe)

@@ -9,10 +9,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from hindgrad import dynamics as dynamics_module
-from hindgrad import numerics, trees
-from hindgrad.dynamics import GradientTraining
+from hindgrad import gradient_training, numerics, trees
 from hindgrad.exact import decay
+from hindgrad.gradient_training import GradientTraining
 from hindgrad.optimizers.moves import is_decay
 
 MARGIN = 1e-6
@@ -53,7 +52,7 @@ class Decays(eqx.Module):
     def schedule(self, dynamics: GradientTraining) -> Schedule:
         """To be computed once, and not in each direction: two programs may round differently."""
         struct = jax.eval_shape(lambda: self.coefficients(dynamics, dynamics.start))
-        limit = max(dynamics_module.STACK_LIMIT, trees.size(self.like))
+        limit = max(gradient_training.STACK_LIMIT, trees.size(self.like))
         if dynamics.steps * trees.size(struct) > limit:
             return Schedule(None, None)
         ts = dynamics.start + jnp.arange(dynamics.steps, dtype=jnp.int32)
@@ -117,7 +116,7 @@ class Decays(eqx.Module):
         names = set(jax.eval_shape(bits, start))
         if not names:
             return {}
-        if total * trees.size(struct) > dynamics_module.STACK_LIMIT:
+        if total * trees.size(struct) > gradient_training.STACK_LIMIT:
             return dict.fromkeys(names)
         most = lambda x: jnp.max(jnp.sum(jnp.pad(x, (0, -total % steps)).reshape(-1, steps), 1))
         with jax.ensure_compile_time_eval():

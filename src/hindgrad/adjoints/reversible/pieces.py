@@ -12,6 +12,7 @@ from hindgrad.adjoints.base import Piece, Pieces, PulledPiece
 from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import NOT_UNDONE, text
 from hindgrad.adjoints.reversible.plan import plan_for
+from hindgrad.adjoints.scores import OneScore
 from hindgrad.exact.fixed_point import is_fixed
 
 
@@ -49,7 +50,7 @@ class ExactPieces(Pieces):
         with numerics.wide():
             end = plan.emptied(after, keep=False)._replace(buffers=tape.position)
             tape = tape._replace(position=end, losses=losses)
-            results, begin, status = run.undo(plan, dynamics, wanted, tape, cotangents)
+            results, begin, status = run.undo(OneScore(), plan, dynamics, wanted, tape, cotangents)
             of_dynamics, of_state = results
             begin = begin._replace(buffers=(), faults=())
             return PulledPiece(of_dynamics, of_state, begin, _numbers(status))

@@ -11,10 +11,10 @@ from jaxtyping import PyTree
 from hindgrad import numerics, trees
 from hindgrad.adjoints.reversible.decays import Decays, decays_of
 from hindgrad.adjoints.reversible.failure import Messages
-from hindgrad.dynamics import GradientTraining
 from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.buffer import Buffer
 from hindgrad.exact.fixed_point import is_fixed
+from hindgrad.gradient_training import GradientTraining
 from hindgrad.optimizers.moves import Scale, State
 
 

@@ -1,5 +1,6 @@
 """A training run in exact arithmetic, forward and backward."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,8 +19,9 @@ from hindgrad.adjoints.reversible.failure import (
 )
 from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.adjoints.reversible.step import Step
-from hindgrad.dynamics import GradientTraining
+from hindgrad.adjoints.scores import Scores
 from hindgrad.exact import fixed_point
+from hindgrad.gradient_training import GradientTraining
 
 
 class Tape(NamedTuple):
@@ -64,24 +66,37 @@ def forward(
 
 
 def undo(
-    plan: Plan, dynamics: GradientTraining, wanted: PyTree, tape: Tape, cotangents: PyTree
+    scores: Scores,
+    plan: Plan,
+    dynamics: GradientTraining,
+    wanted: PyTree,
+    tape: Tape,
+    cotangents: PyTree,
 ) -> tuple[PyTree, Position, Status]:
     """The way back: cotangents of the dynamics and of the initial state, where it ends, and what
     failed."""
 
-    def back(position, k, cotangent):
+    def back(position, k):
         step = Step(plan, dynamics, tape.schedule, k)
         pushed, model = jax.tree.map(lambda x: x[k], (tape.pushed, tape.models))
         position = position._replace(model=model)
         position, gradient, before = step.backward(position, wanted, pushed)
         with numerics.setting(plan.decays.x64):
-            pulled = dynamics.pull(wanted, before, k, cotangent, gradient, step.applied)
-        return pulled, position
+            pull = dynamics.pulling(wanted, before, k, gradient, step.applied)
+        return in_users_setting(pull), position
+
+    def in_users_setting(function):
+        def called(*args):
+            with numerics.setting(plan.decays.x64):
+                return function(*args)
+
+        return called
 
     end = plan.decode(tape.position), cotangents
-    pulled, position, differs = backward(back, dynamics, wanted, tape.position, end, tape.losses)
-    with numerics.setting(plan.decays.x64):
-        results = dynamics.finish(wanted, pulled.share, pulled.kept, pulled.state)
+    pulled, position, differs = backward(
+        scores, back, dynamics, wanted, tape.position, end, tape.losses
+    )
+    results = scores.finish(in_users_setting(partial(dynamics.finish, wanted)), pulled)
     status = _backward_status(plan, position, tape.begin, jnp.maximum(differs, 0))
     return results, position, status
 

@@ -11,9 +11,9 @@ from hindgrad import numerics
 from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
 from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.anchors import anchored
-from hindgrad.dynamics import Gradient, GradientTraining
 from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.fixed_point import is_fixed
+from hindgrad.gradient_training import Gradient, GradientTraining
 from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
 from hindgrad.reproducible import reproducible
 

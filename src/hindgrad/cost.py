@@ -1,8 +1,9 @@
 """What hypergradients cost, in trainings.
 
 A training of T steps takes T gradients. Its hypergradient takes T of them forwards; and backwards,
-at each step, the gradient with its tangent (forward over reverse: `GradientTraining`), which takes at most 5/2 of the gradient (Griewank & Walther 2008, *Evaluating derivatives*), and the
-step undone or run again. It is counted as 4 T, rather too much: what a tuning is compared with is
+at each step, the gradient with its tangent (forward over reverse: `GradientTraining`), which takes
+at most 5/2 of the gradient (Griewank & Walther 2008, *Evaluating derivatives*), and the step undone
+or run again. It is counted as 4 T, rather too much: what a tuning is compared with is
 given as much.
 """
 

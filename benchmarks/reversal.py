@@ -74,7 +74,8 @@ def draw(path: str) -> None:
         "Reversible": (exactly(), "#2a6fb0"),
     }
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    _draw_path(left, *ways["float32"][0], ways["Reversible"][0][1])
+    there, naive = ways["float32"][0]
+    _draw_path(left, there, naive, ways["Reversible"][0][1])
     for name, ((forward, backward), colour) in ways.items():
         apart = np.linalg.norm(forward - backward, axis=1)
         apart = np.where(np.isfinite(apart), np.clip(apart, 1e-17, 1e3), 1e3)

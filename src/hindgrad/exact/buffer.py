@@ -51,6 +51,7 @@ def empty(shape: tuple[int, ...], rows: int | None, memory: Any = None) -> Buffe
     return Buffer(jnp.zeros(shape, jnp.float32), jnp.float64(0), stack, jnp.int32(0), memory)
 
 
+@jax.jit
 def multiply(
     fixed: Fixed, buffer: Buffer, bits: Float64[Array, "..."]
 ) -> tuple[Fixed, Buffer, Bool[Array, ""]]:
@@ -89,6 +90,7 @@ def multiply(
     return fixed, buffer, pushed
 
 
+@jax.jit
 def divide_back(
     fixed: Fixed, buffer: Buffer, bits: Float64[Array, "..."], pushed: Bool[Array, ""]
 ) -> tuple[Fixed, Buffer]:

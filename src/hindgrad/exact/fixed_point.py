@@ -4,10 +4,12 @@ Whole numbers are held in float64, exact up to 2^53, because most processors hav
 instructions for its arithmetic, rounding and conversion, and none for 64-bit integers'.
 """
 
+import functools
 import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Float64
 
@@ -59,6 +61,7 @@ def encode(
     return add(Fixed(zero, low, drift, bits), x.astype(jnp.float64), 0)
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def decode(fixed: Fixed, dtype: Any) -> Float[Array, "..."]:
     """The nearest number of that float type."""
     total = jnp.zeros_like(fixed.high)
@@ -67,6 +70,7 @@ def decode(fixed: Fixed, dtype: Any) -> Float[Array, "..."]:
     return ((fixed.high + total) * _unit(fixed)).astype(dtype)
 
 
+@jax.jit
 def add(fixed: Fixed, delta: Float64[Array, "..."], t: Any) -> Fixed:
     """`fixed + delta` at step `t`, with `delta` rounded to the last digit."""
     high, digits = _digits(delta, fixed)
@@ -79,6 +83,7 @@ def add(fixed: Fixed, delta: Float64[Array, "..."], t: Any) -> Fixed:
     return _settle(fixed, fixed.high + high + carry, sums[::-1], t)
 
 
+@jax.jit
 def subtract(fixed: Fixed, delta: Float64[Array, "..."]) -> Fixed:
     """The inverse of `add`."""
     high, digits = _digits(delta, fixed)

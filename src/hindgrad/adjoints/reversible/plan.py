@@ -88,6 +88,13 @@ class Plan(eqx.Module):
         floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, self.formats, strict=True)]
         return (*jax.tree.unflatten(self.structure, floats), position.model)
 
+    def params(self, state: State) -> PyTree:
+        """The parameters in their own types, as the model sees them."""
+        leaves, structure = jax.tree.flatten(state.params, is_leaf=is_fixed)
+        formats = self.formats[: len(leaves)]  # parameters come first
+        floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, formats, strict=True)]
+        return jax.tree.unflatten(structure, floats)
+
     def each_buffer(self, position: Position) -> list[tuple[int, Buffer, Any]]:
         """Every buffer, with its leaf's number and its faults."""
         return [

@@ -42,7 +42,9 @@ class Step:
         """The position after the step, the loss, and what was pushed."""
         pushed = {}
         position = self._do(self.moves.before, position, None, pushed)
-        params, t, model = numerics.isolate(self.plan.decode(position)[0], self.t, position.model)
+        params, t, model = numerics.isolate(
+            self.plan.params(position.state), self.t, position.model
+        )
         with numerics.setting(self.plan.decays.x64):
             (loss, model), grads = self._value_and_grad(params, t, model)
         position = position._replace(model=model)
@@ -55,7 +57,9 @@ class Step:
     ) -> tuple[Position, Gradient, PyTree]:
         """The position before the step, the gradient it took, and the state before."""
         position = self._undo(self.moves.after, position, None, pushed)
-        params, t, model = numerics.isolate(self.plan.decode(position)[0], self.t, position.model)
+        params, t, model = numerics.isolate(
+            self.plan.params(position.state), self.t, position.model
+        )
         with numerics.setting(self.plan.decays.x64):
             at = params, model
             gradient = self.dynamics.gradient(wanted, at, t, reproducible)
@@ -69,6 +73,11 @@ class Step:
     def applied(self, decays: PyTree) -> PyTree:
         """The optimizer's decays, with the values that are really applied."""
         return jax.tree.map(_applied, decays, self.now.bits, is_leaf=is_decay)
+
+    def _point(self, position):
+        """Where the gradient is taken: parameters, step and the model's state."""
+        params = self.plan.params(position.state)
+        return numerics.isolate(params, self.t, position.model)
 
     def _value_and_grad(self, params, t, model):
         dynamics = self.dynamics
@@ -114,10 +123,10 @@ class Step:
     def _view(self, position):
         """The state in float64: the parameters rounded as the model sees them, which makes
         products of two float32 numbers exact, the memory not."""
-        params, *_ = self.plan.decode(position)
+        state = position.state
+        params = _widened(self.plan.params(state))
         exact = lambda x: fixed_point.decode(x, jnp.float64)
-        memory = jax.tree.map(exact, position.state.memory, is_leaf=is_fixed)
-        return State(_widened(params), memory)
+        return State(params, jax.tree.map(exact, state.memory, is_leaf=is_fixed))
 
     def _multiply(self, move, i, position):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)

@@ -19,7 +19,9 @@ VOCABULARY, CONTEXT, ROWS, DOCUMENTS = 65, 64, 16, 50
 ADJOINTS = {"Stored": hg.Stored(), "Reversible": hg.Reversible(min_decay=0.85)}
 
 
-def make(steps: int, *, width: int, layers: int, text: np.ndarray) -> tuple[Any, Any, Any]:
+def make(
+    steps: int, *, width: int, layers: int, text: np.ndarray, dtype: str = "bfloat16"
+) -> tuple[Any, Any, Any]:
     """(Objective, hyperparameters, the same as a `lax.scan` by hand): a schedule in three numbers,
     the decay of the weights, and a weight for each document."""
     schedule = hg.schedules.WarmupCosine(steps=steps)
@@ -30,7 +32,8 @@ def make(steps: int, *, width: int, layers: int, text: np.ndarray) -> tuple[Any,
     }
     rows = jnp.asarray(text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1))
     train, held_out = rows[:-ROWS], rows[-ROWS:]
-    model = gpt.GPT(VOCABULARY, context=CONTEXT, width=width, layers=layers, key=jax.random.key(0))
+    sizes = {"context": CONTEXT, "width": width, "layers": layers}
+    model = gpt.GPT(VOCABULARY, **sizes, key=jax.random.key(0), dtype=dtype)
 
     def loss(model, hyper, batch):
         logits = model(batch.data[:, :-1], 0.1, batch.key)

@@ -63,14 +63,14 @@ class GPT(eqx.Module):
         key: PRNGKeyArray,
         dtype: str = "bfloat16",
     ):
-        first, second, third = jax.random.split(key, 3)
+        first, second, third, fourth = jax.random.split(key, 4)
         self.embedding = jax.random.normal(first, (vocabulary, width)) / 4
         self.position = jax.random.normal(second, (context, width)) / 4
         self.layers = eqx.filter_vmap(lambda key: Layer(width, key))(
             jax.random.split(third, layers)
         )
         self.norm = eqx.nn.LayerNorm(width)
-        self.out = jnp.zeros((width, vocabulary))
+        self.out = jax.random.normal(fourth, (width, vocabulary)) / width**0.5
         self.dtype = dtype
 
     def __call__(

@@ -113,19 +113,21 @@ def test_scores_of_the_whole_run(x64, adjoint):
 
 @pytest.mark.parametrize("adjoint", [hg.Stored(), hg.Reversible(min_decay=0.3)])
 def test_with_a_state_beside_the_weights(x64, adjoint):
-    def loss(params, hyper, batch, mean):
+    def loss(params, hyper, batch, state):
+        mean, count, key = state
         x, y = batch.data
         mean = 0.9 * mean + 0.1 * jnp.mean(x @ params["in"], 0)
         predicted = jnp.tanh(x @ params["in"] - mean[None]) @ params["out"]
-        return jnp.mean(hyper["weight"][batch.index] * (predicted - y) ** 2), mean
+        value = jnp.mean(hyper["weight"][batch.index] * (predicted - y) ** 2)
+        return value, (mean, count + 1, jax.random.fold_in(key, count))
 
     training = hg.Training(
         loss, optimizer=TRAINING.optimizer, batches=TRAINING.batches, steps=TRAINING.steps
     )
 
     def objective(pick):
-        score = lambda params, hyper, key, mean: pick(jnp.append(mean, params["out"][0]))
-        begin = lambda hyper, key: (init(hyper, key), jnp.zeros(4))
+        score = lambda params, hyper, key, state: pick(jnp.append(state[0], params["out"][0]))
+        begin = lambda hyper, key: (init(hyper, key), (jnp.zeros(4), jnp.int32(0), key))
         return hg.Objective(training, init=begin, score=score)
 
     found = hg.jacobian(objective(lambda x: x), HYPER, adjoint=adjoint)

@@ -96,8 +96,10 @@ class ManyScores(Scores):
         )
 
     def zeros_where_none(self, like, cotangents):
-        zeros = jax.tree.map(lambda x: jnp.zeros((self.count, *x.shape), x.dtype), like)
-        return self._in_blocks(trees.zeros_where_none(zeros, cotangents))
+        floats = eqx.filter(like, eqx.is_inexact_array)
+        zeros = jax.tree.map(lambda x: jnp.zeros((self.count, *x.shape), x.dtype), floats)
+        cotangents = jax.tree.map(lambda zeros, c: zeros if c is None else c, zeros, cotangents)
+        return self._in_blocks(cotangents)
 
     def by_step(self, cotangents):
         return jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), self._in_blocks(cotangents))
@@ -133,12 +135,9 @@ class ManyScores(Scores):
     def _together(self, pull, cotangents):
         """A block's cotangents pulled back side by side; the loss is the same for all."""
         if self.block == 1:  # an axis of one would only make products slower
-            pulled = pull(jax.tree.map(lambda x: x[0], cotangents))
-            return jax.tree.map(lambda x: x[None], pulled._replace(loss=None))._replace(
-                loss=pulled.loss
-            )
-        axes = Pulled(0, 0, 0, None)
-        return jax.vmap(pull, out_axes=axes)(cotangents)
+            state, share, kept, loss = pull(jax.tree.map(lambda x: x[0], cotangents))
+            return Pulled(*jax.tree.map(lambda x: x[None], (state, share, kept)), loss)
+        return jax.vmap(pull, out_axes=Pulled(0, 0, 0, None))(cotangents)
 
     def _in_blocks(self, tree):
         """[scores, …] as [blocks, block, …], filled up with zeros."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from hindgrad import trees
 from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Piece, Pieces, PulledPiece, forward
-from hindgrad.adjoints.scores import OneScore, Scores, side_by_side
+from hindgrad.adjoints.scores import OneScore, Scores, batched_together, side_by_side
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.sums import Compensated
 
@@ -146,7 +146,8 @@ def _once_jvp(primals, tangents, *, adjoint, wanted):
     def again(inputs, cotangents):
         final, outputs, tape = other.record(*inputs)
         recorded = tape, final, inputs[0].losses(outputs)
-        return _pulled_back(OneScore(), other, wanted, (inputs, recorded), cotangents)
+        results = _pulled_back(OneScore(), other, wanted, (inputs, recorded), cotangents)
+        return batched_together(results, (inputs, cotangents))
 
     return eqx.filter_jvp(again, primals[:2], tangents[:2])
 

@@ -136,7 +136,8 @@ class ManyScores(Scores):
         """A block's cotangents pulled back side by side; the loss is the same for all."""
         if self.block == 1:  # an axis of one would only make products slower
             state, share, kept, loss = pull(jax.tree.map(lambda x: x[0], cotangents))
-            return Pulled(*jax.tree.map(lambda x: x[None], (state, share, kept)), loss)
+            state, share, kept = jax.tree.map(lambda x: x[None], (state, share, kept))
+            return Pulled(state, share, kept, loss)
         return jax.vmap(pull, out_axes=Pulled(0, 0, 0, None))(cotangents)
 
     def _in_blocks(self, tree):
@@ -170,6 +171,14 @@ def side_by_side(pull_back: Callable[..., PyTree], inputs: PyTree, cotangents: P
         return found, jax.tree.map(lambda _: True, found)
 
     return one(*arrays)
+
+
+def batched_together(results: PyTree, inputs: PyTree) -> PyTree:
+    """The results, of which `vmap` batches all if it batches any input, as it does with those of
+    `side_by_side`: a function and its derivative must be alike in that."""
+    floats = jax.tree.leaves(eqx.filter(inputs, eqx.is_inexact_array))
+    some = jnp.stack([jnp.isnan(x.reshape(-1)[0]) for x in floats if x.size])
+    return jax.tree.map(lambda x: jnp.where(jnp.any(some), x, x), results)
 
 
 def _read_first(i, block):

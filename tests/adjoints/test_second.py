@@ -54,6 +54,22 @@ def test_hessian_and_grad_of_grad(x64, optimizer, adjoint):
         np.testing.assert_allclose(again[name], right[name], rtol=1e-6)
 
 
+@pytest.mark.parametrize("adjoint", ADJOINTS[:2], ids=lambda adjoint: type(adjoint).__name__)
+def test_hessians_of_many_runs_and_scores(x64, adjoint):
+    """With `vmap` around and within, where what is asked for depends on some inputs alone."""
+    run = objective(OPTIMIZERS["momentum"], adjoint)
+    rates = jnp.array([0.05, 0.1])
+    both = jax.vmap(lambda rate: jax.hessian(run)({"rate": rate, "l2": 0.3}))(rates)
+    alone = jax.hessian(run)(HYPER)
+    for name, row in alone.items():
+        for other in row:
+            np.testing.assert_allclose(both[name][other][1], row[other], rtol=1e-10)
+    several = lambda hyper: jnp.stack([run(hyper), hyper["l2"] ** 2, run(hyper) ** 2])
+    found = jax.jacfwd(jax.jacrev(several))(HYPER)
+    np.testing.assert_allclose(found["rate"]["l2"][0], alone["rate"]["l2"], rtol=1e-10)
+    np.testing.assert_allclose(found["l2"]["l2"][1], 2.0, rtol=1e-10)
+
+
 def test_a_run_from_the_state_of_another(x64):
     """A count among the memory is no derivative."""
     training = hg.Training(

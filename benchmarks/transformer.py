@@ -16,6 +16,7 @@ from benchmarks.timing import medians
 from experiments.text import gpt
 
 VOCABULARY, CONTEXT, ROWS, DOCUMENTS = 65, 64, 16, 50
+EPS = 1e-4
 ADJOINTS = {"Stored": hg.Stored(), "Reversible": hg.Reversible(min_decay=0.85)}
 
 
@@ -46,6 +47,7 @@ def make(
         optimizer=hg.Adam(
             lambda hyper, t: schedule(hyper["rate"], t),
             b2=0.99,
+            eps=EPS,
             weight_decay=hg.Decoupled(lambda hyper, _: jnp.exp(hyper["log_decay"])),
         ),
         batches=batches,
@@ -71,7 +73,7 @@ def make(
 
             def moved(p, m, s):
                 root = jnp.sqrt(s / second + 1e-30)
-                return p - rate * (m / first / (root + 1e-8) + decay * p)
+                return p - rate * (m / first / (root + EPS) + decay * p)
 
             return (jax.tree.map(moved, params, mean, square), mean, square), None
 

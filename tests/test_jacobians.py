@@ -75,15 +75,24 @@ def test_each_score_as_on_its_own(x64, adjoint):
     assert_same(tuple(found), of_errors(), rtol=near, atol=near)
 
 
+BLOCKS = {1: (9, 1), 4: (3, 3), 5: (2, 5), 9: (1, 9)}
+"""Of nine scores."""
+
+
 @pytest.mark.parametrize("adjoint", [hg.Stored(), hg.Reversible(min_decay=0.3)])
-@pytest.mark.parametrize("together", [1, 4, 5, 9], ids="{} together".format)
+@pytest.mark.parametrize("together", BLOCKS, ids="{} together".format)
 def test_in_blocks(x64, monkeypatch, adjoint, together):
     """Also where the last block is not full."""
-    size = 2 * 16
+    size, sizes, many = 2 * 16, [], module.ManyScores
     monkeypatch.setattr(module, "TOGETHER", together * size)
-    objective = objective_of(lambda *args: errors(*args))  # a program of its own
+    made = lambda *args: sizes.append(many(*args)) or sizes[-1]
+    monkeypatch.setattr(module, "ManyScores", made)
+    jax.clear_caches()  # JAX keeps what the way back of a program is for many cotangents
+    objective = objective_of(lambda *args: together * errors(*args))
     found = hg.jacobian(objective, HYPER, adjoint=adjoint)
-    assert_same(tuple(found), of_errors(), rtol=1e-6, atol=1e-7)
+    assert [(x.blocks, x.block) for x in sizes] == [BLOCKS[together]]
+    wanted = jax.tree.map(lambda x: together * x, of_errors())
+    assert_same(tuple(found), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_scores_of_any_shape(x64):

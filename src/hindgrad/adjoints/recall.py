@@ -130,10 +130,10 @@ def _pulled_back(scores, adjoint, wanted, given, cotangents):
 
 @eqx.filter_custom_jvp
 def _once(inputs, cotangents, recorded, *, adjoint, wanted):
-    """The cotangents of the inputs, for many scores at once under `vmap`. Their own derivative is
-    that of another member, which records anew."""
+    """The cotangents of the inputs, for many scores at once under `vmap`."""
     return side_by_side(
         lambda scores, *args: _pulled_back(scores, adjoint, wanted, *args),
+        inputs[1],
         (inputs, recorded),
         cotangents,
     )
@@ -141,15 +141,17 @@ def _once(inputs, cotangents, recorded, *, adjoint, wanted):
 
 @_once.def_jvp
 def _once_jvp(primals, tangents, *, adjoint, wanted):
+    """Where the adjoint's own way back has no derivative: another's, which records anew."""
     other = adjoint.differentiable()
 
-    def again(inputs, cotangents):
-        final, outputs, tape = other.record(*inputs)
-        recorded = tape, final, inputs[0].losses(outputs)
+    def again(inputs, cotangents, recorded):
+        if other is not adjoint:
+            final, outputs, tape = other.record(*inputs)
+            recorded = tape, final, inputs[0].losses(outputs)
         results = _pulled_back(OneScore(), other, wanted, (inputs, recorded), cotangents)
-        return batched_together(results, (inputs, cotangents))
+        return batched_together(results, (inputs, cotangents, recorded))
 
-    return eqx.filter_jvp(again, primals[:2], tangents[:2])
+    return eqx.filter_jvp(again, primals, tangents)
 
 
 def backward(

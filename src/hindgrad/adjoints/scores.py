@@ -14,7 +14,7 @@ from hindgrad import trees
 from hindgrad.dynamics import Pulled
 from hindgrad.sums import Compensated
 
-TOGETHER = 2**18
+TOGETHER = 2**19
 """So many numbers may the states of the scores have that are pulled back together: what a core's
 cache holds."""
 
@@ -148,11 +148,14 @@ class ManyScores(Scores):
         return jax.tree.map(cut, tree)
 
 
-def side_by_side(pull_back: Callable[..., PyTree], inputs: PyTree, cotangents: PyTree) -> PyTree:
+def side_by_side(
+    pull_back: Callable[..., PyTree], state: PyTree, inputs: PyTree, cotangents: PyTree
+) -> PyTree:
     """`pull_back(OneScore(), inputs, cotangents)`; where `vmap` batches the cotangents and nothing
-    else, `pull_back(ManyScores(…), inputs, cotangents)` for all of them at once."""
+    else, `pull_back(ManyScores(…), inputs, cotangents)` for all of them at once, in blocks by the
+    size of the run's `state`."""
     arrays, static = eqx.partition((inputs, cotangents), eqx.is_array)
-    size = trees.size(arrays[1])
+    size = trees.size(eqx.filter(state, eqx.is_inexact_array))
 
     def call(scores, inputs, cotangents):
         return pull_back(scores, *eqx.combine((inputs, cotangents), static))
@@ -182,8 +185,13 @@ def batched_together(results: PyTree, inputs: PyTree) -> PyTree:
 
 
 def _read_first(i, block):
-    """What is read of a block, before the block is written: XLA would rather read it wherever it is
-    needed, and copy the states of all scores to that end. A loop stays in its place, also one that
-    is run as often as a number says that the compiler does not know: never."""
-    trips = jnp.where(i < 0, jnp.int32(1), jnp.int32(0))
-    return jax.lax.fori_loop(jnp.int32(0), trips, lambda _, x: jax.tree.map(jnp.negative, x), block)
+    """What is read of a block, before the block is written: XLA's CPU compiler would rather read it
+    wherever it is needed, and copy the states of all scores to that end. A loop stays in its place,
+    also one that is run as often as a number says that the compiler does not know: never."""
+
+    def behind_a_loop(i, block):
+        trips = jnp.where(i < 0, jnp.int32(1), jnp.int32(0))
+        again = lambda _, x: jax.tree.map(jnp.negative, x)
+        return jax.lax.fori_loop(jnp.int32(0), trips, again, block)
+
+    return jax.lax.platform_dependent(i, block, cpu=behind_a_loop, default=lambda _, block: block)

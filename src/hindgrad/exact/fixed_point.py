@@ -1,7 +1,8 @@
 """Fixed-point numbers: whole multiples of a unit, which add, subtract and halve exactly.
 
 Whole numbers are held in float64, exact up to 2^53, because most processors have vector
-instructions for its arithmetic, rounding and conversion, and none for 64-bit integers'.
+instructions for its arithmetic, rounding and conversion, and none for 64-bit integers'. Compiled
+functions, so that each is traced once for all leaves of a shape.
 """
 
 import functools

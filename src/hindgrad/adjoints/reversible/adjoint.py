@@ -149,7 +149,7 @@ def _run_backward(residuals, cotangents, perturbed, inputs, how):
     tape, status, wanted = residuals
     tape, cotangents, inputs = _once((tape, cotangents, inputs))
     given = inputs, how, tape, status
-    return side_by_side(partial(_pulled_back, wanted), given, cotangents)
+    return side_by_side(partial(_pulled_back, wanted), inputs[1], given, cotangents)
 
 
 def _pulled_back(wanted, scores, given, cotangents):

@@ -84,16 +84,20 @@ class Plan(eqx.Module):
 
     def decode(self, position: Position) -> tuple[PyTree, PyTree, PyTree]:
         """The (params, memory, model) in their own types."""
-        leaves = jax.tree.leaves(position.state, is_leaf=is_fixed)
-        floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, self.formats, strict=True)]
+        floats = self._floats(position.state)
         return (*jax.tree.unflatten(self.structure, floats), position.model)
 
-    def params(self, state: State) -> PyTree:
-        """The parameters in their own types, as the model sees them."""
-        leaves, structure = jax.tree.flatten(state.params, is_leaf=is_fixed)
-        formats = self.formats[: len(leaves)]  # parameters come first
-        floats = [fixed_point.decode(x, f.dtype) for x, f in zip(leaves, formats, strict=True)]
-        return jax.tree.unflatten(structure, floats)
+    def params(self, position: Position) -> PyTree:
+        """The parameters alone."""
+        params = position.state.params  # the first of the state
+        return jax.tree.unflatten(
+            jax.tree.structure(params, is_leaf=is_fixed), self._floats(params)
+        )
+
+    def _floats(self, part):
+        leaves = jax.tree.leaves(part, is_leaf=is_fixed)
+        formats = zip(leaves, self.formats, strict=False)
+        return [fixed_point.decode(x, format_.dtype) for x, format_ in formats]
 
     def each_buffer(self, position: Position) -> list[tuple[int, Buffer, Any]]:
         """Every buffer, with its leaf's number and its faults."""

@@ -42,9 +42,7 @@ class Step:
         """The position after the step, the loss, and what was pushed."""
         pushed = {}
         position = self._do(self.moves.before, position, None, pushed)
-        params, t, model = numerics.isolate(
-            self.plan.params(position.state), self.t, position.model
-        )
+        params, t, model = self._point(position)
         with numerics.setting(self.plan.decays.x64):
             (loss, model), grads = self._value_and_grad(params, t, model)
         position = position._replace(model=model)
@@ -57,9 +55,7 @@ class Step:
     ) -> tuple[Position, Gradient, PyTree]:
         """The position before the step, the gradient it took, and the state before."""
         position = self._undo(self.moves.after, position, None, pushed)
-        params, t, model = numerics.isolate(
-            self.plan.params(position.state), self.t, position.model
-        )
+        params, t, model = self._point(position)
         with numerics.setting(self.plan.decays.x64):
             at = params, model
             gradient = self.dynamics.gradient(wanted, at, t, reproducible)
@@ -76,8 +72,7 @@ class Step:
 
     def _point(self, position):
         """Where the gradient is taken: parameters, step and the model's state."""
-        params = self.plan.params(position.state)
-        return numerics.isolate(params, self.t, position.model)
+        return numerics.isolate(self.plan.params(position), self.t, position.model)
 
     def _value_and_grad(self, params, t, model):
         dynamics = self.dynamics
@@ -123,10 +118,9 @@ class Step:
     def _view(self, position):
         """The state in float64: the parameters rounded as the model sees them, which makes
         products of two float32 numbers exact, the memory not."""
-        state = position.state
-        params = _widened(self.plan.params(state))
         exact = lambda x: fixed_point.decode(x, jnp.float64)
-        return State(params, jax.tree.map(exact, state.memory, is_leaf=is_fixed))
+        memory = jax.tree.map(exact, position.state.memory, is_leaf=is_fixed)
+        return State(_widened(self.plan.params(position)), memory)
 
     def _multiply(self, move, i, position):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)

@@ -15,7 +15,7 @@ import hindgrad as hg
 from benchmarks.timing import medians
 from experiments.text import gpt
 
-VOCABULARY, CONTEXT, ROWS, DOCUMENTS = 65, 64, 16, 50
+CONTEXT, ROWS, DOCUMENTS = 64, 16, 50
 EPS = 1e-4
 ADJOINTS = {"Stored": hg.Stored(), "Reversible": hg.Reversible(min_decay=0.85)}
 
@@ -34,7 +34,8 @@ def make(
     rows = jnp.asarray(text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1))
     train, held_out = rows[:-ROWS], rows[-ROWS:]
     sizes = {"context": CONTEXT, "width": width, "layers": layers}
-    model = gpt.GPT(VOCABULARY, **sizes, key=jax.random.key(0), dtype=dtype)
+    vocabulary = int(text.max()) + 1
+    model = gpt.GPT(vocabulary, **sizes, key=jax.random.key(0), dtype=dtype)
 
     def loss(model, hyper, batch):
         logits = model(batch.data[:, :-1], 0.1, batch.key)

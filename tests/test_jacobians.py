@@ -75,7 +75,7 @@ def test_each_score_as_on_its_own(x64, adjoint):
     assert_same(tuple(found), of_errors(), rtol=near, atol=near)
 
 
-BLOCKS = {1: (9, 1), 4: (3, 3), 5: (2, 5), 9: (1, 9)}
+BLOCKS = {1: (9, 1), 4: (3, 3), 8: (2, 5), 9: (1, 9)}
 """Of nine scores."""
 
 
@@ -204,7 +204,7 @@ def test_a_step_that_is_another_when_it_is_run_again():
 
 
 def test_memory_is_that_of_the_scores_states():
-    """One state for each score, and the sums of its hyperparameters' shares twice."""
+    """One state for each further score, where the hyperparameters are few."""
     rows = jnp.asarray(np.random.default_rng(1).normal(size=(64, 400)), jnp.float32)
 
     def temporary(count):
@@ -222,7 +222,7 @@ def test_memory_is_that_of_the_scores_states():
         return found.lower(jnp.float32(0.1)).compile().memory_analysis().temp_size_in_bytes
 
     state = 2 * 40_000 * 4
-    assert temporary(64) - temporary(16) < 1.6 * 48 * state
+    assert temporary(64) - temporary(16) < 1.05 * 48 * state
 
 
 @pytest.mark.parametrize(

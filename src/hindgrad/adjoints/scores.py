@@ -84,8 +84,10 @@ class ManyScores(Scores):
     def __init__(self, count: int, size: int):
         """`count` scores of states with `size` numbers."""
         self.count = count
-        self.blocks = -(-count // max(1, min(count, TOGETHER // max(size, 1))))
-        self.block = -(-count // self.blocks)  # all blocks are about as large
+        most = max(1, min(count, TOGETHER // max(size, 1)))
+        even = max(block for block in range(1, most + 1) if count % block == 0)
+        self.blocks = count // even if 2 * even >= most else -(-count // most)
+        self.block = -(-count // self.blocks)
 
     def same(self, x):
         return jnp.broadcast_to(x, (self.count, *x.shape))

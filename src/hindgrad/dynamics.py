@@ -39,11 +39,12 @@ class Dynamics(eqx.Module):
 
     @abc.abstractmethod
     def pullback(
-        self, wanted: PyTree, state: PyTree, k: Int[Array, ""]
+        self, wanted: PyTree, state: PyTree, k: Int[Array, ""], after: PyTree | None = None
     ) -> Callable[[PyTree], Pulled]:
         """What pulls a cotangent of (state after, output) back through step `k` from `state`.
 
-        `wanted` is True at the leaves of these dynamics whose cotangents are asked for.
+        `wanted` is True at the leaves of these dynamics whose cotangents are asked for. `after` is
+        the state after the step, where that is known.
         """
 
     @abc.abstractmethod
@@ -76,7 +77,8 @@ class Recurrence(Dynamics):
     def step(self, state, k):
         return self.function(state, self.hyper, self.start + k)
 
-    def pullback(self, wanted, state, k):
+    def pullback(self, wanted, state, k, after=None):
+        del after
         sources, rest = eqx.partition(self, wanted)
 
         def step(sources, state):

@@ -95,11 +95,23 @@ class GradientTraining(Dynamics):
         updated = self.optimizer.watched_update(grads, memory, params, coefficients)
         return (*updated, model), loss
 
-    def pullback(self, wanted, state, k):
+    def pullback(self, wanted, state, k, after=None):
         t = self.start + k
         params, memory, model = state
         params = self.optimizer.move(params, memory, self.coefficients(t))
-        return self.pulling(wanted, state, k, self.gradient(wanted, (params, model), t))
+        gradient = self.gradient(wanted, (params, model), t)
+        return self.pulling(wanted, state, k, gradient, self._update(after))
+
+    def _update(self, after):
+        """The optimizer's step, whose result may be known."""
+
+        def update(dynamics, *given):
+            optimizer = dynamics.optimizer
+            if after is None or optimizer.update_to is None:
+                return optimizer.update(*given)
+            return optimizer.update_to(*given, after[:2])
+
+        return update
 
     def gradient(
         self,
@@ -167,26 +179,21 @@ class GradientTraining(Dynamics):
         state: PyTree,
         k: Int[Array, ""],
         gradient: Gradient,
-        applied: Callable[[PyTree], PyTree] | None = None,
+        update: Callable[..., tuple[PyTree, PyTree]],
     ) -> Callable[[PyTree], Pulled]:
-        """The pullback with the gradient at hand; `applied` turns the optimizer's decays into
-        those that were really applied."""
+        """The pullback with the gradient at hand; `update(dynamics, grads, memory, params,
+        coefficients)` is the optimizer's step."""
         params, memory, _ = state
         t = self.start + k
         sources, rest = eqx.partition(self, wanted)
         coefficients = self.coefficients(t)
         params, pull_move = eqx.filter_vjp(self.optimizer.move, params, memory, coefficients)
 
-        def update(sources, grads, memory, params, coefficients):
-            whole = eqx.combine(sources, rest)
-            if applied is None:
-                return whole.optimizer.update(grads, memory, params, coefficients)
-            moving = whole.optimizer.moving
-            decays = applied(moving.decays(params, coefficients))
-            return moving.update_with(decays, grads, memory, params, coefficients)
+        def updated(sources, *given):
+            return update(eqx.combine(sources, rest), *given)
 
         grads = gradient.values[0]
-        new, pull_update = eqx.filter_vjp(update, sources, grads, memory, params, coefficients)
+        new, pull_update = eqx.filter_vjp(updated, sources, grads, memory, params, coefficients)
         keep, now = self._destinations(wanted)
 
         def pull(cotangent):

@@ -36,6 +36,10 @@ class Recall(Adjoint):
         Called for k = steps − 1, …, 0 in this order.
         """
 
+    def after(self, tape: PyTree, k: Int[Array, ""]) -> PyTree | None:
+        """The state after step `k`, if the tape still has it as it was, before `recall(…, k)`."""
+        del tape, k
+
     def is_exact(self, k: Int[Array, "..."]) -> Bool[Array, "..."] | bool:
         """Whether the state recalled before step `k` is the run's own: there, its loss must be that
         of the way forward."""
@@ -118,8 +122,9 @@ def _pulled_back(scores, adjoint, wanted, given, cotangents):
         losses = jnp.where(adjoint.is_exact(ks), losses, jnp.nan)
 
     def back(tape, k):
+        after = adjoint.after(tape, k)
         state, tape = adjoint.recall(dynamics, tape, k)
-        return dynamics.pullback(wanted, state, k), tape
+        return dynamics.pullback(wanted, state, k, after), tape
 
     end = final, cotangents
     pulled, _, differs = backward(scores, back, dynamics, wanted, tape, end, losses)

@@ -28,8 +28,13 @@ class Stored(Recall):
 
         ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
         final, (outputs, states) = jax.lax.scan(body, state, ks)
-        return final, outputs, states
+        return final, outputs, (states, final)
 
     def recall(self, dynamics, tape, k):
         del dynamics
-        return jax.tree.map(lambda states: states[k], tape), tape
+        return jax.tree.map(lambda states: states[k], tape[0]), tape
+
+    def after(self, tape, k):
+        # What is not read of it is not computed either.
+        choose = lambda states, final: jnp.where(k + 1 < len(states), states[k + 1], final)
+        return jax.tree.map(choose, *tape)

@@ -23,6 +23,9 @@ class ClosedOptimizer(eqx.Module):
     """The point where the gradient is taken, from (params, memory, coefficients)."""
     update: Callable[..., tuple[PyTree, PyTree]]
     """The (params, memory) after, from (gradient, memory, params, coefficients)."""
+    update_to: Callable[..., tuple[PyTree, PyTree]] | None
+    """`update` whose result is known, the last argument: only its derivative is computed. None if
+    the optimizer can't say what of it that needs."""
     moving: MovingOptimizer | None
     """The optimizer itself, if its step can be written as moves."""
     fault: str | None = eqx.field(static=True)
@@ -40,6 +43,7 @@ class ClosedOptimizer(eqx.Module):
             coefficients=trees.close(optimizer.coefficients, hyper, start),
             move=trees.close(optimizer.move, params, memory, coefficients),
             update=trees.close(optimizer.update, params, memory, params, coefficients),
+            update_to=_update_to(optimizer, (params, memory), coefficients),
             moving=optimizer if isinstance(optimizer, MovingOptimizer) else None,
             fault=optimizer.fault(optimizer.coefficients(hyper, start)),
             gradient_is_constant=optimizer.gradient_is_constant,
@@ -53,6 +57,20 @@ class ClosedOptimizer(eqx.Module):
         if self.fault is None:
             return self.update(*given)
         return _watched(self.update, given, message=self.fault)
+
+
+def _update_to(optimizer, state, coefficients):
+    if not isinstance(optimizer, MovingOptimizer):
+        return None
+    if type(optimizer).update is not MovingOptimizer.update:
+        return None  # it need not be what the moves make
+
+    def update_to(grads, memory, params, coefficients, after):
+        decays = optimizer.decays(params, coefficients)
+        return optimizer.update_with(decays, grads, memory, params, coefficients, after)
+
+    params, memory = state
+    return trees.close(update_to, params, memory, params, coefficients, state)
 
 
 @eqx.filter_custom_jvp

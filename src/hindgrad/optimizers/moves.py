@@ -181,18 +181,27 @@ class MovingOptimizer(Optimizer):
         return self.update_with(decays, grads, memory, params, coefficients)
 
     def update_with(
-        self, decays: PyTree, grads: PyTree, memory: PyTree, params: PyTree, coefficients: PyTree
+        self,
+        decays: PyTree,
+        grads: PyTree,
+        memory: PyTree,
+        params: PyTree,
+        coefficients: PyTree,
+        after: tuple[PyTree, PyTree] | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """`update` with these decays for its own."""
+        """`update` with these decays for its own; if `after`, what it gives, is known, that is
+        computed only as far as the derivative asks for it."""
         # Of a complex loss, JAX's gradient is the conjugate of the direction of steepest ascent.
         grads = self.clipped(jax.tree.map(jnp.conj, grads), coefficients)
         moves = self.moves(params, coefficients, decays)
         state = State(params, memory)
-        return tuple(_play([*moves.absorb, *moves.after], state, grads, decays))
+        after = None if after is None else State(*after)
+        return tuple(_play([*moves.absorb, *moves.after], state, grads, decays, after))
 
 
-def _play(moves, state, grads, decays):
-    for move in moves:
+def _play(moves, state, grads, decays, after=None):
+    last = {leaf: i for i, move in enumerate(moves) for leaf in changed(move, state)}
+    for i, move in enumerate(moves):
         old = move.where(state)
         if isinstance(move, Scale):
             change = lambda d, x: d(x).astype(x.dtype)
@@ -201,7 +210,31 @@ def _play(moves, state, grads, decays):
             change = lambda x, delta: (x + delta).astype(x.dtype)
             new = jax.tree.map(change, old, move.delta(state, grads))
         state = put(move.where, state, new)
+        if after is not None:
+            leaves, structure = jax.tree.flatten(state)
+            pairs = enumerate(zip(leaves, jax.tree.leaves(after), strict=True))
+            leaves = [_known(x, y) if last.get(j) == i else x for j, (x, y) in pairs]
+            state = jax.tree.unflatten(structure, leaves)
     return state
+
+
+@jax.custom_jvp
+def _known(computed: Array, known: Array) -> Array:
+    """What is computed, by its known value: it is then computed only where its derivative needs
+    the numbers on the way."""
+    del computed
+    return known
+
+
+@_known.defjvp
+def _known_jvp(primals, tangents):
+    return primals[1], tangents[0]
+
+
+def changed(move: Move, state: PyTree) -> list[int]:
+    """The numbers of the state's leaves that the move changes."""
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.leaves(move.where(jax.tree.unflatten(structure, range(len(leaves)))))
 
 
 def put(where: Callable[[State], PyTree], state: State, new: PyTree) -> State:

@@ -66,9 +66,12 @@ class Step:
         position = self._undo(self.moves.before, position, None, pushed)
         return position, gradient, self.plan.decode(position)
 
-    def applied(self, decays: PyTree) -> PyTree:
-        """The optimizer's decays, with the values that are really applied."""
-        return jax.tree.map(_applied, decays, self.now.bits, is_leaf=is_decay)
+    def update(self, dynamics: Any, grads: PyTree, memory: PyTree, params: PyTree, now: PyTree):
+        """The optimizer's step from coefficients `now`, by the decays that are really applied."""
+        moving = dynamics.optimizer.moving
+        decays = moving.decays(params, now)
+        decays = jax.tree.map(_applied, decays, self.now.bits, is_leaf=is_decay)
+        return moving.update_with(decays, grads, memory, params, now)
 
     def _point(self, position):
         """Where the gradient is taken: parameters, step and the model's state."""

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from hindgrad import errors, rules, sums, trees
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.optimizers.base import Optimizer
+from hindgrad.jaxprs import rewritten
 from hindgrad.optimizers.closed import ClosedOptimizer
-from hindgrad.transposes import cheaply_transposed
+from hindgrad.reductions import sums_as_products
+from hindgrad.transposes import products_transposed
 
 STACK_LIMIT = 2**20
 """A coefficient's cotangents are kept step by step if they are fewer than this over the run."""
@@ -66,7 +68,7 @@ class GradientTraining(Dynamics):
         """The training from a state; `steps` are the first and how many."""
         start, count = steps
         params, memory, model = state
-        loss = trees.close(loss, params, hyper, eqx.filter_eval_shape(batches, start), model)
+        loss = trees.close(rewritten(loss, sums_as_products), params, hyper, eqx.filter_eval_shape(batches, start), model)
         batches = trees.close(batches, start)
         program, *_ = eqx.filter_make_jaxpr(lambda p, h, t, model: loss(p, h, batches(t), model))(
             params, hyper, start, model
@@ -157,7 +159,7 @@ class GradientTraining(Dynamics):
             return gradients(of_model, params, sources, floats)
 
         values, tangent, (value, after) = jax.linearize(of_params, params, nothing, has_aux=True)
-        tangent = cheaply_transposed(tangent)
+        tangent = rewritten(tangent, products_transposed, sums_as_products)
 
         def transpose(of_gradient, of_loss, of_model=nothing):
             moved = tangent(of_gradient, of_model)
@@ -194,6 +196,7 @@ class GradientTraining(Dynamics):
 
         grads = gradient.values[0]
         new, pull_update = eqx.filter_vjp(updated, sources, grads, memory, params, coefficients)
+        pull_update = rewritten(pull_update, sums_as_products)
         keep, now = self._destinations(wanted)
 
         def pull(cotangent):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
@@ -24,6 +25,25 @@ def constants(program: Any) -> Iterator[Any]:
         for equation in inner.eqns:
             yield from (_as_array(v.val) for v in equation.invars if isinstance(v, jex.Literal))
             yield from constants(tuple(equation.params.values()))
+
+
+def rewritten(
+    function: Callable[..., Any], *changes: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """The same function, with its jaxpr changed by one after the other."""
+
+    def called(*args):
+        args = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, args)
+        closed, struct, others = eqx.filter_make_jaxpr(function)(*args)
+        jaxpr = closed.jaxpr
+        for change in changes:
+            jaxpr = change(jaxpr)
+        results = jex.jaxpr_as_fun(closed.replace(jaxpr=jaxpr))(
+            *jax.tree.leaves(eqx.filter(args, eqx.is_array))
+        )
+        return eqx.combine(jax.tree.unflatten(jax.tree.structure(struct), results), others)
+
+    return called
 
 
 def changed_within(equation: Any, change: Callable[[Any], Any]) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from hindgrad.anchors import LOOPS, anchored_loop
-from hindgrad.jaxprs import applied, changed_within, is_computed_float
+from hindgrad.jaxprs import applied, changed_within, is_computed_float, rewritten
 from hindgrad.numerics import apart
 
 
@@ -26,10 +26,8 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     how many depends on what is fused into the sum.
     Loops are anchored. Inside functions with derivatives of their own, nothing is changed.
     """
-    closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
-    separated = closed.replace(jaxpr=_separated(closed.jaxpr, set(closed.jaxpr.invars)))
-    results = jex.jaxpr_as_fun(separated)(*jax.tree.leaves(args))
-    return jax.tree.unflatten(jax.tree.structure(struct), results)
+    separated = lambda jaxpr: _separated(jaxpr, set(jaxpr.invars))
+    return rewritten(function, separated)(*args)
 
 
 MERGED = {"add", "sub", "add_any", "reduce_sum", "cumsum"}

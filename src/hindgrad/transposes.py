@@ -1,10 +1,8 @@
 """Sums of products are transposed product by product, which costs nothing."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.extend.core as jex
 
 from hindgrad.jaxprs import changed_within
@@ -12,25 +10,13 @@ from hindgrad.jaxprs import changed_within
 SUMS = {"add_any", "add", "sub"}
 
 
-def cheaply_transposed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, in which sums of arrays of one shape are transposed term by term.
+def products_transposed(jaxpr: Any) -> Any:
+    """The jaxpr, in which sums of arrays of one shape are transposed term by term.
 
     The derivative of a gradient by weights is the transpose of a sum of products. XLA's compilers
     make another product of the transpose of a product; the transpose of a sum they leave, which
     reads memory across its rows.
     """
-
-    def called(*args):
-        closed, struct = jax.make_jaxpr(function, return_shape=True)(*args)
-        changed = closed.replace(jaxpr=_transposed_first(closed.jaxpr))
-        results = jex.jaxpr_as_fun(changed)(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(struct), results)
-
-    return called
-
-
-def _transposed_first(jaxpr: Any) -> Any:
-    """The jaxpr with every transpose of a sum that nothing else needs as a sum of transposes."""
     is_variable = lambda v: not isinstance(v, jex.Literal)
     uses = Counter(v for e in jaxpr.eqns for v in e.invars if is_variable(v))
     uses.update(v for v in jaxpr.outvars if is_variable(v))
@@ -54,7 +40,7 @@ def _transposed_first(jaxpr: Any) -> Any:
         if equation.primitive.name == "transpose":
             equations += transposed(equation, *equation.invars)
         else:
-            equations.append(changed_within(equation, _transposed_first))
+            equations.append(changed_within(equation, products_transposed))
     return jaxpr.replace(eqns=equations)  # sums that are not needed now are not computed
 
 

@@ -1,0 +1,76 @@
+"""Sums over whole arrays as products with ones: on a CPU, XLA adds up one number after another."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hindgrad.jaxprs import applied, changed_within
+from hindgrad.rules import WITH_RULES
+
+LEAST = 2**12
+"""Arrays smaller than this are summed as they are."""
+COLUMNS = 256
+"""The length of the rows into which a long array is cut."""
+
+
+def sums_as_products(jaxpr: Any) -> Any:
+    """The jaxpr, in which sums and inner products of whole arrays are products of matrices: on a
+    CPU that is several times as fast, and right up to rounding. Functions with derivatives of their
+    own stay as they are, and so do arrays on a mesh."""
+    if jax.default_backend() != "cpu":
+        return jaxpr
+    return jaxpr.replace(eqns=[_changed(equation) for equation in jaxpr.eqns])
+
+
+def _changed(equation):
+    name = equation.primitive.name
+    if name in WITH_RULES:
+        return equation
+    if name == "reduce_sum" and _is_whole(equation):
+        return applied(_jitted_sum, *equation.invars).replace(outvars=equation.outvars)
+    if name == "dot_general" and _is_inner(equation):
+        return applied(_jitted_product, *equation.invars).replace(outvars=equation.outvars)
+    return changed_within(equation, sums_as_products)
+
+
+def _is_whole(equation):
+    (x,), (result,) = equation.invars, equation.outvars
+    return result.aval.ndim == 0 and _is_large_float(x.aval)
+
+
+def _is_inner(equation):
+    """Whether two arrays are multiplied number by number and all is summed."""
+    (x, y), (result,) = equation.invars, equation.outvars
+    (of_x, of_y), _ = equation.params["dimension_numbers"]
+    same = tuple(of_x) == tuple(of_y) and x.aval.dtype == y.aval.dtype == result.aval.dtype
+    return result.aval.ndim == 0 and same and all(_is_large_float(v.aval) for v in (x, y))
+
+
+def _is_large_float(aval):
+    is_float = aval.dtype in (jnp.float32, jnp.float64)
+    return is_float and aval.size >= LEAST and aval.sharding.mesh.empty
+
+
+def _sum(x: Float[Array, "..."]) -> Float[Array, ""]:
+    if x.size < LEAST:
+        return jnp.sum(x)
+    if x.ndim < 2 or not COLUMNS / 4 <= x.shape[-1] <= COLUMNS * 4:
+        return _sum_of_rows(x.reshape(-1))
+    return _sum(_times_ones(x.reshape(-1, x.shape[-1])))
+
+
+def _sum_of_rows(x):
+    rows, rest = divmod(x.size, COLUMNS)
+    whole = _times_ones(x[: rows * COLUMNS].reshape(rows, COLUMNS))
+    return _sum(whole) + (jnp.sum(x[rows * COLUMNS :]) if rest else 0)
+
+
+def _times_ones(x):
+    ones = jnp.ones(x.shape[-1], x.dtype)
+    return jax.lax.dot(x, ones, precision=jax.lax.Precision.HIGHEST)
+
+
+_jitted_sum = jax.jit(_sum)
+_jitted_product = jax.jit(lambda x, y: _sum(x * y))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hindgrad.jaxprs import equations, rewritten
-from hindgrad.transposes import SUMS, products_transposed
+from hindgrad.transposes import SUMS, contracted_last, products_transposed
 
 X, Y, Z = (np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32) for seed in range(3))
 
@@ -68,3 +68,56 @@ def test_the_derivative_of_a_gradient_transposes_no_sum():
     found, wanted = cheaply_transposed(tangent)(w), tangent(w)
     for name in w:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5)
+
+
+ROWS, IN, OUT = 64, 48, 40
+LEFT, RIGHT = (
+    np.random.default_rng(seed).normal(size=(ROWS, n)).astype(np.float32)
+    for seed, n in enumerate((IN, OUT))
+)
+PRODUCTS = {
+    "gradient by weights": lambda x, y: jax.grad(lambda w: jnp.sum((x @ w) ** 2))(x.T @ y),
+    "few classes": lambda x, y: jax.grad(lambda w: jnp.sum((x @ w) ** 2))(x.T @ y[:, :22]),
+    "not transposed": lambda x, y: jax.lax.dot_general(x, y, (((0,), (0,)), ((), ()))),
+    "two axes": lambda x, y: jnp.einsum("abi,abj->ij", x.reshape(8, 8, IN), y.reshape(8, 8, OUT)),
+    "three, turned": lambda x, y: jnp.einsum("ai,abj->bji", x, y.reshape(ROWS, 4, 10)),
+    "used twice": lambda x, y: (lambda p: p.T + p[0].sum())(x.T @ y),
+    "precisions": lambda x, y: (
+        jax.lax.dot_general(y, x, (((0,), (0,)), ((), ())), precision=("highest", "default")).T
+    ),
+    "half precision": lambda x, y: jnp.dot(
+        x.T.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+    ),
+    "in a loop": lambda x, y: jax.lax.scan(
+        lambda c, _: (c + jax.lax.dot_general(x, y, (((0,), (0,)), ((), ()))), None),
+        jnp.zeros((IN, OUT)),
+        length=2,
+    )[0],
+}
+
+
+def first_axes_summed(function, *args):
+    """How many products sum over the first axes of both operands."""
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    axes = [e.params["dimension_numbers"][0] for e in equations(jaxpr) if "dot" in str(e.primitive)]
+    return sum(of_x[0] == 0 and of_y[0] == 0 for of_x, of_y in axes)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_gradients_by_weights(name):
+    function = PRODUCTS[name]
+    changed = rewritten(function, contracted_last)
+    x, y = jnp.asarray(LEFT), jnp.asarray(RIGHT)
+    np.testing.assert_allclose(changed(x, y), function(x, y), rtol=1e-4, atol=1e-4)
+    assert changed(x, y).dtype == function(x, y).dtype
+    if name != "used twice" and name != "half precision":  # of which the operand is transposed
+        assert first_axes_summed(function, x, y) > first_axes_summed(changed, x, y) == 0
+    total = lambda function: lambda x, y: jnp.sum(jnp.sin(function(x, y)))
+    found, wanted = (jax.grad(total(f), (0, 1))(x, y) for f in (changed, function))
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-2)
+
+
+def test_small_products_stay():
+    function = lambda x, y: jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
+    assert first_axes_summed(rewritten(function, contracted_last), X, Y) == 1

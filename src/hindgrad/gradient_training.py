@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from hindgrad import errors, rules, sums, trees
 from hindgrad.dynamics import Dynamics, Pulled
-from hindgrad.optimizers.base import Optimizer
 from hindgrad.jaxprs import rewritten
+from hindgrad.optimizers.base import Optimizer
 from hindgrad.optimizers.closed import ClosedOptimizer
 from hindgrad.reductions import sums_as_products
-from hindgrad.transposes import products_transposed
+from hindgrad.transposes import contracted_last, products_transposed
 
 STACK_LIMIT = 2**20
 """A coefficient's cotangents are kept step by step if they are fewer than this over the run."""
@@ -68,7 +68,13 @@ class GradientTraining(Dynamics):
         """The training from a state; `steps` are the first and how many."""
         start, count = steps
         params, memory, model = state
-        loss = trees.close(rewritten(loss, sums_as_products), params, hyper, eqx.filter_eval_shape(batches, start), model)
+        loss = trees.close(
+            rewritten(loss, sums_as_products),
+            params,
+            hyper,
+            eqx.filter_eval_shape(batches, start),
+            model,
+        )
         batches = trees.close(batches, start)
         program, *_ = eqx.filter_make_jaxpr(lambda p, h, t, model: loss(p, h, batches(t), model))(
             params, hyper, start, model
@@ -92,7 +98,7 @@ class GradientTraining(Dynamics):
         t = self.start + k
         coefficients = self.coefficients(t)
         params = self.optimizer.move(params, memory, coefficients)
-        gradient = jax.value_and_grad(self.loss, has_aux=True)
+        gradient = value_and_grad(self.loss)
         (loss, model), grads = gradient(params, self.hyper, self.batches(t), model)
         updated = self.optimizer.watched_update(grads, memory, params, coefficients)
         return (*updated, model), loss
@@ -135,14 +141,17 @@ class GradientTraining(Dynamics):
         def pulled(of_model, *inputs):
             """(value, model), and the gradient of the value plus `of_model` times the model."""
             if not jax.tree.leaves(of_model):
-                return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(*inputs)
+                return value_and_grad(loss, argnums=(0, 1, 2))(*inputs)
 
             def floats_apart(*inputs):
                 value, model = loss(*inputs)
                 return (value, eqx.filter(model, eqx.is_inexact_array)), model
 
-            (value, _), pull, model = jax.vjp(floats_apart, *inputs, has_aux=True)
-            return (value, model), pull((jnp.ones_like(value), of_model))
+            def of_sum(*inputs):
+                (value, _), pull, model = jax.vjp(floats_apart, *inputs, has_aux=True)
+                return (value, model), pull((jnp.ones_like(value), of_model))
+
+            return rewritten(of_sum, contracted_last)(*inputs)
 
         def gradients(of_model, *inputs):
             value_and_model, values = evaluate(pulled, of_model, *inputs)
@@ -283,6 +292,13 @@ class GradientTraining(Dynamics):
             return _pull_coefficients(sources, rest, kept, lambda at: jax.vmap(at)(ts))
 
         return sums.over_blocks(pull, (ts, kept), trees.size(sources))
+
+
+def value_and_grad(loss: Callable[..., tuple[Array, PyTree]], argnums: Any = 0) -> Callable:
+    """`jax.value_and_grad` of a loss that returns the model's state too, with its products in the
+    order in which they are fast."""
+    gradient = jax.value_and_grad(loss, argnums, has_aux=True)
+    return rewritten(gradient, contracted_last)
 
 
 def _pulled_in_reverse(gradients: Callable, inputs: tuple[PyTree, PyTree, PyTree]) -> Gradient:

@@ -27,14 +27,12 @@ def constants(program: Any) -> Iterator[Any]:
             yield from constants(tuple(equation.params.values()))
 
 
-def rewritten(
-    function: Callable[..., Any], *changes: Callable[[Any], Any]
-) -> Callable[..., Any]:
+def rewritten(function: Callable[..., Any], *changes: Callable[[Any], Any]) -> Callable[..., Any]:
     """The same function, with its jaxpr changed by one after the other."""
 
     def called(*args):
         args = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, args)
-        closed, struct, others = eqx.filter_make_jaxpr(function)(*args)
+        closed, struct, others = eqx.filter_make_jaxpr(lambda *args: function(*args))(*args)
         jaxpr = closed.jaxpr
         for change in changes:
             jaxpr = change(jaxpr)
@@ -68,11 +66,11 @@ def scan_parts(params: dict[str, Any], values: list[Any]) -> tuple[list[Any], ..
     return list(values[:begin]), list(values[begin:end]), list(values[end:])
 
 
-def applied(jitted: Any, *variables: Any) -> Any:
-    """The one equation that applies a jitted function to variables, with a variable of its own for
-    its one result."""
+def applied(jitted: Any, *variables: Any, **static: Any) -> Any:
+    """The one equation that applies a jitted function to variables (and static arguments), with a
+    variable of its own for its one result."""
     structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
-    (equation,) = jax.make_jaxpr(jitted)(*structs).eqns
+    (equation,) = jax.make_jaxpr(lambda *args: jitted(*args, **static))(*structs).eqns
     (result,) = equation.outvars
     return equation.replace(invars=list(variables), outvars=[jex.gensym()(result.aval)])
 

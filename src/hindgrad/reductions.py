@@ -11,8 +11,8 @@ from hindgrad.rules import WITH_RULES
 
 LEAST = 2**12
 """Arrays smaller than this are summed as they are."""
-COLUMNS = 256
-"""The length of the rows into which a long array is cut."""
+COLUMNS = 64
+"""The length of the rows into which an array is cut: XLA is fast where the rows are more."""
 
 
 def sums_as_products(jaxpr: Any) -> Any:
@@ -56,20 +56,13 @@ def _is_large_float(aval):
 def _sum(x: Float[Array, "..."]) -> Float[Array, ""]:
     if x.size < LEAST:
         return jnp.sum(x)
-    if x.ndim < 2 or not COLUMNS / 4 <= x.shape[-1] <= COLUMNS * 4:
-        return _sum_of_rows(x.reshape(-1))
-    return _sum(_times_ones(x.reshape(-1, x.shape[-1])))
-
-
-def _sum_of_rows(x):
-    rows, rest = divmod(x.size, COLUMNS)
-    whole = _times_ones(x[: rows * COLUMNS].reshape(rows, COLUMNS))
-    return _sum(whole) + (jnp.sum(x[rows * COLUMNS :]) if rest else 0)
-
-
-def _times_ones(x):
-    ones = jnp.ones(x.shape[-1], x.dtype)
-    return jax.lax.dot(x, ones, precision=jax.lax.Precision.HIGHEST)
+    x = x.reshape(-1)
+    rows = x.size // COLUMNS
+    whole, rest = x[: rows * COLUMNS], x[rows * COLUMNS :]
+    ones = jnp.ones(COLUMNS, x.dtype)
+    highest = jax.lax.Precision.HIGHEST
+    of_rows = jax.lax.dot(whole.reshape(rows, COLUMNS), ones, precision=highest)
+    return _sum(of_rows) + (jnp.sum(rest) if rest.size else 0)
 
 
 _jitted_sum = jax.jit(_sum)

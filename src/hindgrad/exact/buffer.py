@@ -103,7 +103,7 @@ def divide_back(
     # The drift before lay in [0, 1) bits, which tells how many whole bits were taken off.
     whole = jnp.maximum(jnp.ceil((bits - _drift(fixed)) * QUANTUM), 0.0)
     base = _power_of_two(whole)
-    older = jnp.floor(word / base)
+    older = jnp.floor(word * (1 / base))  # exact: `base` is a power of two
     fixed = fixed_point.shift_in(fixed, base, word - older * base)
     fixed = eqx.tree_at(lambda f: f.drift, fixed, _drift(fixed) + (whole / QUANTUM - bits))
     buffer = eqx.tree_at(lambda b: (b.word, b.count), buffer, (older.astype(jnp.float32), count))

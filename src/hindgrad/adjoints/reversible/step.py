@@ -13,7 +13,7 @@ from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.anchors import anchored
 from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.fixed_point import is_fixed
-from hindgrad.gradient_training import Gradient, GradientTraining
+from hindgrad.gradient_training import Gradient, GradientTraining, value_and_grad
 from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
 from hindgrad.reproducible import reproducible
 
@@ -82,8 +82,7 @@ class Step:
         loss = lambda params, model: dynamics.loss(
             params, dynamics.hyper, dynamics.batches(t), model
         )
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        return reproducible(gradient, params, model)
+        return reproducible(value_and_grad(loss), params, model)
 
     def _clipped(self, grads):
         """The gradient in float64, clipped."""

@@ -27,9 +27,9 @@ def as_whole(caller: str, name: str, value: Any, *, least: int = 1) -> int:
     return int(value)
 
 
-def whole(caller: str, name: str) -> Callable[[Any], int]:
+def whole(caller: str, name: str, *, least: int = 1) -> Callable[[Any], int]:
     """`as_whole` as the converter of a field."""
-    return partial(as_whole, caller, name)
+    return partial(as_whole, caller, name, least=least)
 
 
 def whole_or_none(caller: str, name: str) -> Callable[[Any], int | None]:

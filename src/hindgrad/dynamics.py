@@ -47,6 +47,13 @@ class Dynamics(eqx.Module):
         the state after the step, where that is known.
         """
 
+    def linearize(
+        self, wanted: PyTree, state: PyTree, k: Int[Array, ""]
+    ) -> tuple[PyTree, PyTree, Callable[[PyTree], Pulled]]:
+        """The state after step `k`, the step's output, and the pullback at once."""
+        after, output = self.step(state, k)
+        return after, output, self.pullback(wanted, state, k, after)
+
     @abc.abstractmethod
     def losses(self, outputs: PyTree) -> Float[Array, " steps"] | None:
         """The losses among the stacked outputs; None if there are none."""

@@ -104,11 +104,22 @@ class GradientTraining(Dynamics):
         return (*updated, model), loss
 
     def pullback(self, wanted, state, k, after=None):
+        _, pull = self.pulling(
+            wanted, state, k, self._gradient_of(wanted, state, k), self._update(after)
+        )
+        return pull
+
+    def linearize(self, wanted, state, k):
+        gradient = self._gradient_of(wanted, state, k)
+        after, pull = self.pulling(wanted, state, k, gradient, self._update(None))
+        return (*after, gradient.model), gradient.loss, pull
+
+    def _gradient_of(self, wanted, state, k):
+        """The gradient that step `k` takes."""
         t = self.start + k
         params, memory, model = state
         params = self.optimizer.move(params, memory, self.coefficients(t))
-        gradient = self.gradient(wanted, (params, model), t)
-        return self.pulling(wanted, state, k, gradient, self._update(after))
+        return self.gradient(wanted, (params, model), t)
 
     def _update(self, after):
         """The optimizer's step, whose result may be known."""
@@ -191,9 +202,9 @@ class GradientTraining(Dynamics):
         k: Int[Array, ""],
         gradient: Gradient,
         update: Callable[..., tuple[PyTree, PyTree]],
-    ) -> Callable[[PyTree], Pulled]:
-        """The pullback with the gradient at hand; `update(dynamics, grads, memory, params,
-        coefficients)` is the optimizer's step."""
+    ) -> tuple[tuple[PyTree, PyTree], Callable[[PyTree], Pulled]]:
+        """The (params, memory) after the step, and its pullback, with the gradient at hand;
+        `update(dynamics, grads, memory, params, coefficients)` is the optimizer's step."""
         params, memory, _ = state
         t = self.start + k
         sources, rest = eqx.partition(self, wanted)
@@ -226,7 +237,7 @@ class GradientTraining(Dynamics):
             d_state = d_params, trees.add(d_memory, d_memory_move), curvature[2]
             return Pulled(d_state, (share, faults), kept, gradient.loss)
 
-        return pull
+        return new, pull
 
     def losses(self, outputs):
         return outputs

@@ -9,6 +9,9 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+JITTED = {"jit", "pjit"}
+"""The names of the primitive that calls a jitted function, in JAX's versions."""
+
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """All equations of a jaxpr, those within loops, branches and calls too."""
@@ -55,6 +58,35 @@ def changed_within(equation: Any, change: Callable[[Any], Any]) -> Any:
         return tuple(map(changed, parameter)) if type(parameter) is tuple else parameter
 
     return equation.replace(params={name: changed(x) for name, x in equation.params.items()})
+
+
+def inlined(program: Any) -> Any:
+    """The closed jaxpr without calls of jitted functions: their equations are in its own."""
+
+    def run(jaxpr, constants, *args):
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *args], strict=True))
+        read = lambda v: v.val if isinstance(v, jex.Literal) else values[v]
+        for equation in jaxpr.eqns:
+            given = list(map(read, equation.invars))
+            if equation.primitive.name in JITTED:
+                inner = equation.params["jaxpr"]
+                results = run(inner.jaxpr, inner.consts, *given)
+            else:
+                results = _evaluated(jaxpr, equation, given)
+            values.update(zip(equation.outvars, results, strict=True))
+        return list(map(read, jaxpr.outvars))
+
+    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars]
+    return jax.make_jaxpr(lambda *args: run(program.jaxpr, program.consts, *args))(*structs)
+
+
+def _evaluated(jaxpr, equation, given):
+    """The results of one of the jaxpr's equations."""
+    operands = [jex.gensym()(v.aval) for v in equation.invars]
+    results = [jex.gensym()(v.aval) for v in equation.outvars]  # what nothing uses has no name
+    equation = equation.replace(invars=operands, outvars=results)
+    alone = jaxpr.replace(constvars=[], invars=operands, outvars=results, eqns=[equation])
+    return jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, []))(*given)
 
 
 def scan_parts(params: dict[str, Any], values: list[Any]) -> tuple[list[Any], ...]:

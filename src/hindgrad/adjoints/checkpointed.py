@@ -77,7 +77,8 @@ class Binomial(Recall):
     def differentiable(self):
         return Stored()
 
-    def record(self, dynamics, state):
+    def record(self, dynamics, state, wanted):
+        del wanted
         first = binomial.snapshots(dynamics.steps, self.slots)
         places = first + [binomial.NOWHERE] * (self.slots + 1 - len(first))
         tape = Tape(

@@ -31,7 +31,8 @@ class Interpolated(Recall):
     def is_exact(self, k):
         return k == 0
 
-    def record(self, dynamics, state):
+    def record(self, dynamics, state, wanted):
+        del wanted
         final, outputs = forward(dynamics, state)
         return final, outputs, (state, final)
 

@@ -26,8 +26,11 @@ class Recall(Adjoint):
     """
 
     @abc.abstractmethod
-    def record(self, dynamics: Dynamics, state: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-        """Runs all steps: the final state, the stacked outputs, and the tape."""
+    def record(
+        self, dynamics: Dynamics, state: PyTree, wanted: PyTree
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """Runs all steps: the final state, the stacked outputs, and the tape. `wanted` is True at
+        the leaves of the dynamics whose cotangents are asked for."""
 
     @abc.abstractmethod
     def recall(self, dynamics: Dynamics, tape: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
@@ -36,9 +39,20 @@ class Recall(Adjoint):
         Called for k = steps − 1, …, 0 in this order.
         """
 
-    def after(self, tape: PyTree, k: Int[Array, ""]) -> PyTree | None:
-        """The state after step `k`, if the tape still has it as it was, before `recall(…, k)`."""
-        del tape, k
+    def pullback(
+        self,
+        dynamics: Dynamics,
+        wanted: PyTree,
+        tape: PyTree,
+        k: Int[Array, ""],
+        *,
+        sees_outputs: bool,
+    ) -> tuple[Callable[[PyTree], Pulled], PyTree]:
+        """The pullback of step `k`, from the state before it, and the tape for the step before;
+        `sees_outputs` unless the cotangents of all outputs are None."""
+        del sees_outputs
+        state, tape = self.recall(dynamics, tape, k)
+        return dynamics.pullback(wanted, state, k), tape
 
     def is_exact(self, k: Int[Array, "..."]) -> Bool[Array, "..."] | bool:
         """Whether the state recalled before step `k` is the run's own: there, its loss must be that
@@ -103,7 +117,7 @@ def _run(inputs: tuple[Dynamics, PyTree], adjoint: Recall) -> tuple[PyTree, PyTr
 
 @_run.def_fwd
 def _run_forward(perturbed, inputs, adjoint):
-    final, outputs, tape = adjoint.record(*inputs)
+    final, outputs, tape = adjoint.record(*inputs, perturbed[0])
     return (final, outputs), (tape, final, inputs[0].losses(outputs), perturbed[0])
 
 
@@ -121,10 +135,10 @@ def _pulled_back(scores, adjoint, wanted, given, cotangents):
         ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
         losses = jnp.where(adjoint.is_exact(ks), losses, jnp.nan)
 
+    sees_outputs = bool(jax.tree.leaves(cotangents[1]))
+
     def back(tape, k):
-        after = adjoint.after(tape, k)
-        state, tape = adjoint.recall(dynamics, tape, k)
-        return dynamics.pullback(wanted, state, k, after), tape
+        return adjoint.pullback(dynamics, wanted, tape, k, sees_outputs=sees_outputs)
 
     end = final, cotangents
     pulled, _, differs = backward(scores, back, dynamics, wanted, tape, end, losses)
@@ -151,7 +165,7 @@ def _once_jvp(primals, tangents, *, adjoint, wanted):
 
     def again(inputs, cotangents, recorded):
         if other is not adjoint:
-            final, outputs, tape = other.record(*inputs)
+            final, outputs, tape = other.record(*inputs, wanted)
             recorded = tape, final, inputs[0].losses(outputs)
         results = _pulled_back(OneScore(), other, wanted, (inputs, recorded), cotangents)
         return batched_together(results, (inputs, cotangents, recorded))

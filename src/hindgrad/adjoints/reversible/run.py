@@ -82,7 +82,7 @@ def undo(
         position = position._replace(model=model)
         position, gradient, before = step.backward(position, wanted, pushed)
         with numerics.setting(plan.decays.x64):
-            pull = dynamics.pulling(wanted, before, k, gradient, step.update)
+            _, pull = dynamics.pulling(wanted, before, k, gradient, step.update)
         return in_users_setting(pull), position
 
     def in_users_setting(function):

@@ -1,4 +1,7 @@
-"""Time of a hypergradient against plain training: `python -m benchmarks.hypergradient`."""
+"""Time of a hypergradient against plain training: `python -m benchmarks.hypergradient`.
+
+Beside it PyTorch's, for dense networks by momentum, where it is installed (group "comparison").
+"""
 
 import argparse
 
@@ -7,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 import hindgrad as hg
-from benchmarks import problem
+from benchmarks import by_torch, problem
 from benchmarks.timing import medians
 
 ADJOINTS = {
     "Stored": lambda _: hg.Stored(),
+    "Stored(activations)": lambda _: hg.Stored(activations=2**33),
     "Checkpointed(√T)": lambda steps: hg.Checkpointed(slots=round(steps**0.5)),
     "Checkpointed(10)": lambda _: hg.Checkpointed(slots=10),
     "Reversible": lambda _: hg.Reversible(),
@@ -38,6 +42,8 @@ def measure(
         adjoint = ADJOINTS[name](steps)
         score = lambda hyper, adjoint=adjoint: p.score(hyper, adjoint)
         candidates[name] = jitted(jax.value_and_grad(score))
+    if network.startswith("dense") and not adam and not jax.config.read("jax_enable_x64"):
+        candidates |= by_torch.candidates(p.params, steps)
     return medians(candidates, repeats)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hindgrad.arguments import as_key, as_keys, as_whole, floats_and_rest
+from hindgrad.arguments import as_folder, as_key, as_keys, as_whole, floats_and_rest
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
@@ -46,3 +46,10 @@ def test_floats_and_rest():
     for none in ({"n": 3}, {}, jnp.zeros((0, 2)), {"a": np.arange(3)}):
         with pytest.raises(ValueError, match="f was given hyperparameters without a float"):
             floats_and_rest("f", none)
+
+
+@pytest.mark.parametrize("value", [3, None, b"here", ["a"]])
+def test_a_folder(value, tmp_path):
+    assert as_folder("checkpoint", str(tmp_path)) == tmp_path
+    with pytest.raises(ValueError, match=r"^checkpoint=.*: the path of a folder is needed\.$"):
+        as_folder("checkpoint", value)

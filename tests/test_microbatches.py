@@ -160,6 +160,11 @@ def test_each_has_its_own_key(key):
             {"batches": lambda t: (jnp.ones(4), jnp.ones(6))},
             r"batch\[0\] has 4, batch\[1\] has 6",
         ),
+        (
+            1,
+            {"batches": lambda t: (jnp.ones((2, 3)), jax.random.PRNGKey(t))},
+            r"batch\[1\] is uint32\[2\], as jax.random.PRNGKey's keys are",
+        ),
     ],
 )
 def test_messages(key, microbatch, changes, message):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -35,6 +37,13 @@ def whole(caller: str, name: str, *, least: int = 1) -> Callable[[Any], int]:
 def whole_or_none(caller: str, name: str) -> Callable[[Any], int | None]:
     """The same, for a field that may be None."""
     return lambda value: None if value is None else as_whole(caller, name, value)
+
+
+def as_folder(name: str, value: Any) -> Path:
+    """The path of a folder; raises `ValueError` if it is none."""
+    if not isinstance(value, (str, PathLike)):
+        raise ValueError(f"{name}={value!r}: the path of a folder is needed.")
+    return Path(value)
 
 
 def as_key(caller: str, key: Any, *, name: str = "key") -> Any:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from hindgrad.arguments import as_folder
 from hindgrad.files import as_json, locked
 
 SECONDS_BETWEEN_SAVES = 5.0
@@ -83,7 +84,8 @@ class Checkpoint:
     """
 
     def __init__(self, directory: str | Path | None, call: Callable[[], Call]):
-        self._directory = None if directory is None else Path(directory).absolute()
+        is_kept = directory is not None
+        self._directory = as_folder("checkpoint", directory).absolute() if is_kept else None
         self._given = call
         self._manager: Any = None
 

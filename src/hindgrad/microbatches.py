@@ -53,8 +53,16 @@ def _in_microbatches(batch: PyTree, size: int) -> tuple[PyTree, PyTree, int]:
     """The batch's rows [microbatches, size, …], what has no rows (scalars, keys), and the number of
     microbatches.
 
-    Raises `ValueError` if the arrays differ in their rows, or `size` does not divide them.
+    Raises `ValueError` if the arrays differ in their rows, or `size` does not divide them, and for
+    a key of the old kind, which looks like two rows.
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if eqx.is_array(leaf) and leaf.dtype == jnp.uint32 and leaf.shape == (2,):
+            raise ValueError(
+                f"Training(microbatch={size}): batch{jax.tree_util.keystr(path)} is uint32[2], as "
+                "jax.random.PRNGKey's keys are, which cannot be told from two rows. Give a "
+                "jax.random.key(…); or numbers of another type, if they are rows."
+            )
     has_rows = lambda x: eqx.is_array(x) and x.ndim > 0
     rows, others = eqx.partition(batch, has_rows)
     lengths = {

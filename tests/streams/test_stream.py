@@ -1,6 +1,8 @@
 """Streams: the batches of `minibatches`, from sources that are not in memory."""
 
+import copy
 import gc
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -278,6 +280,12 @@ def test_a_checkpoint_of_another_source(tmp_path):
 def test_messages(source, options, message):
     with pytest.raises(ValueError, match=message):
         hg.stream(source, **{"size": 1, "key": 0} | options)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_stream_stays_in_its_process(copied):
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled.*Make it anew"):
+        copied(hg.stream(np.zeros((4, 3)), size=2, key=0))
 
 
 def test_a_stream_within_a_function_of_the_key():

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from hindgrad import numerics
+from hindgrad.arguments import as_folder
 from hindgrad.checkpoint import (
     Call,
     as_tree,
@@ -104,7 +105,7 @@ class OnDisk(Kept):
     """
 
     def __init__(self, directory: str | Path, call: Callable[[], Call]):
-        self._directory = Path(directory).absolute()
+        self._directory = as_folder("checkpoint", directory).absolute()
         self._inner = self._directory / "segments"
         self._given = call
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from hindgrad import trees
+from hindgrad.arguments import as_folder
 from hindgrad.checkpoint import contents
 from hindgrad.errors import SourceError
 from hindgrad.files import read_json, write_json
@@ -29,7 +30,7 @@ class Recording(Reader):
         if directory is None:
             directory = tempfile.mkdtemp(prefix="hindgrad-")
             weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        folder = Path(directory)
+        folder = as_folder("recorded(directory)", directory)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "batches"
         self._path.touch()

@@ -29,6 +29,12 @@ class Fetch:
     def __call__(self, t: Any) -> PyTree:
         return self.ahead.step(int(t))
 
+    def __reduce__(self):
+        raise TypeError(
+            "A stream cannot be copied or pickled: it reads ahead in a thread of this process. "
+            "Make it anew, by hg.stream(source, …), where it is used."
+        )
+
 
 @final
 class Stream(eqx.Module):

@@ -115,9 +115,16 @@ def test_gradients_by_weights(name):
     total = lambda function: lambda x, y: jnp.sum(jnp.sin(function(x, y)))
     found, wanted = (jax.grad(total(f), (0, 1))(x, y) for f in (changed, function))
     for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-2)
+        near = 2e-2 if name == "half precision" else 1e-3
+        np.testing.assert_allclose(one, other, rtol=near, atol=near)
 
 
 def test_small_products_stay():
     function = lambda x, y: jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
     assert first_axes_summed(rewritten(function, contracted_last), X, Y) == 1
+
+
+def test_functions_with_derivatives_of_their_own_stay():
+    product = jax.custom_jvp(PRODUCTS["not transposed"])
+    product.defjvp(lambda primals, tangents: (product(*primals), 3 * product(*tangents)))
+    assert first_axes_summed(rewritten(product, contracted_last), LEFT, RIGHT) == 1

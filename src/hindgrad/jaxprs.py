@@ -17,8 +17,13 @@ def equations(jaxpr: Any) -> Iterator[Any]:
     """All equations of a jaxpr, those within loops, branches and calls too."""
     for equation in jaxpr.eqns:
         yield equation
-        for inner in _programs(tuple(equation.params.values())):
-            yield from equations(getattr(inner, "jaxpr", inner))
+        yield from within(equation)
+
+
+def within(equation: Any) -> Iterator[Any]:
+    """All equations of the programs in an equation's parameters."""
+    for inner in _programs(tuple(equation.params.values())):
+        yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def constants(program: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 
 from hindgrad.jaxprs import applied, changed_within
+from hindgrad.rules import WITH_RULES
 
 SUMS = {"add_any", "add", "sub"}
 
@@ -62,7 +63,7 @@ LEAST = 2**16
 def contracted_last(jaxpr: Any) -> Any:
     """The jaxpr, in which products that sum over the first axes of both operands, as gradients by
     weights do, get one of them transposed first: XLA's CPU products are faster so, by more than
-    the transpose takes."""
+    the transpose takes. Functions with derivatives of their own stay as they are."""
     if jax.default_backend() != "cpu":
         return jaxpr
     uses = _uses(jaxpr)
@@ -76,6 +77,8 @@ def contracted_last(jaxpr: Any) -> Any:
                 transpose = None
             done.add(id(transpose))
             equations.append(_in_fast_order(equation, transpose))
+        elif equation.primitive.name in WITH_RULES:
+            equations.append(equation)
         elif id(equation) not in done:
             equations.append(changed_within(equation, contracted_last))
     return jaxpr.replace(eqns=equations)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from hindgrad.dynamics import Dynamics, Pulled
-from hindgrad.jaxprs import equations, inlined
+from hindgrad.jaxprs import inlined, within
 
 KEPT = {"dot_general", "conv_general_dilated", "pure_callback", "io_callback"}
 """The primitives whose results are kept; what is computed from them is computed anew. A callback
@@ -127,8 +127,7 @@ def _variables(operands):
 
 
 def _is_kept(equation):
-    inner = [e for part in _programs(equation) for e in equations(part)]
-    return any(map(_is_one_kept, [equation, *inner]))
+    return any(map(_is_one_kept, [equation, *within(equation)]))
 
 
 def _is_one_kept(equation):
@@ -137,9 +136,3 @@ def _is_one_kept(equation):
         return equation.primitive.name in KEPT
     (summed, _), _ = equation.params["dimension_numbers"]
     return bool(summed)
-
-
-def _programs(equation):
-    is_program = lambda x: isinstance(x, (jex.ClosedJaxpr, jex.Jaxpr))
-    parameters = jax.tree.leaves(tuple(equation.params.values()), is_leaf=is_program)
-    return [getattr(x, "jaxpr", x) for x in parameters if is_program(x)]

@@ -200,7 +200,7 @@ class MovingOptimizer(Optimizer):
 
 
 def _play(moves, state, grads, decays, after=None):
-    last = {leaf: i for i, move in enumerate(moves) for leaf in changed(move, state)}
+    known = {} if after is None else _known_after_each(moves, state, after)
     for i, move in enumerate(moves):
         old = move.where(state)
         if isinstance(move, Scale):
@@ -210,12 +210,20 @@ def _play(moves, state, grads, decays, after=None):
             change = lambda x, delta: (x + delta).astype(x.dtype)
             new = jax.tree.map(change, old, move.delta(state, grads))
         state = put(move.where, state, new)
-        if after is not None:
+        if i in known:
             leaves, structure = jax.tree.flatten(state)
-            pairs = enumerate(zip(leaves, jax.tree.leaves(after), strict=True))
-            leaves = [_known(x, y) if last.get(j) == i else x for j, (x, y) in pairs]
+            for leaf, value in known[i].items():
+                leaves[leaf] = _known(leaves[leaf], value)
             state = jax.tree.unflatten(structure, leaves)
     return state
+
+
+def _known_after_each(moves, state, after):
+    """For each move, by their numbers: the leaves of the state that no later one changes, and
+    their values."""
+    last = {leaf: i for i, move in enumerate(moves) for leaf in changed(move, state)}
+    values = jax.tree.leaves(jax.tree.map(lambda _, known: known, state, after))
+    return {i: {leaf: values[leaf] for leaf in last if last[leaf] == i} for i in last.values()}
 
 
 @jax.custom_jvp
@@ -231,7 +239,7 @@ def _known_jvp(primals, tangents):
     return primals[1], tangents[0]
 
 
-def changed(move: Move, state: PyTree) -> list[int]:
+def changed(move: Move, state: State) -> list[int]:
     """The numbers of the state's leaves that the move changes."""
     leaves, structure = jax.tree.flatten(state)
     return jax.tree.leaves(move.where(jax.tree.unflatten(structure, range(len(leaves)))))

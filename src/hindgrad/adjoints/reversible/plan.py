@@ -15,7 +15,7 @@ from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.buffer import Buffer
 from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.gradient_training import GradientTraining
-from hindgrad.optimizers.moves import Scale, State
+from hindgrad.optimizers.moves import Scale, State, changed
 
 
 class Format(NamedTuple):
@@ -127,11 +127,10 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
         )
     names = tuple(jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths)
     decays = decays_of(dynamics, state.params)
-    numbers = jax.tree.unflatten(structure, range(len(leaves)))
     with numerics.wide():
         scales, drifts = _scales(decays, dynamics)
         bits = decays.bits(dynamics, adjoint.min_decay, total)
-    where = [tuple(jax.tree.leaves(move.where(numbers))) for move in scales]
+    where = [tuple(changed(move, state)) for move in scales]
     lanes = tuple(
         Lanes(
             move.decay,

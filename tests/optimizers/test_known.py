@@ -34,7 +34,8 @@ def test_derivative_is_that_of_the_step(x64, name):
     coefficients = optimizer.coefficients(hyper, t)
     memory = optimizer.init(params, coefficients)
     squares = zip(jax.tree.leaves(memory), jax.tree.leaves((others, others)), strict=False)
-    memory = jax.tree.unflatten(jax.tree.structure(memory), [m + x**2 for m, x in squares])
+    nonzero = [m + jnp.mean(x**2) if m.ndim == 0 else m + x**2 for m, x in squares]
+    memory = jax.tree.unflatten(jax.tree.structure(memory), nonzero)
     closed = ClosedOptimizer.of(optimizer, hyper, t, (params, memory))
     given = grads, memory, params, coefficients
     after, pull = jax.vjp(closed.update, *given)

@@ -12,10 +12,12 @@ from hindgrad.optimizers.base import (
     ANY,
     DECAY,
     Coefficient,
+    as_prefix,
     check_number,
     evaluate,
     numbers,
     spread,
+    times,
     zeros_for,
 )
 from hindgrad.optimizers.clipping import Clip, as_clip, clipped
@@ -24,7 +26,8 @@ from hindgrad.optimizers.weight_decay import WeightDecay, shrinking
 
 
 class AdamMemory(NamedTuple):
-    """Adam's moments, and the total weight that each of them has given to gradients so far."""
+    """Adam's moments, like the parameters; and the total weight that each of them has given to
+    gradients so far, like the decay that it comes from: a number, unless that is a pytree."""
 
     mean: PyTree
     square: PyTree
@@ -89,14 +92,14 @@ class Adam(MovingOptimizer):
     def init(self, params, coefficients):
         zeros = zeros_for(params)
         weights = (
-            jax.tree.map(jnp.zeros_like, spread(name, coefficients[name], params))
+            jax.tree.map(jnp.zeros_like, as_prefix(name, coefficients[name], params))
             for name in ("b1", "b2")
         )
         return AdamMemory(zeros, jax.tree.map(jnp.real, zeros), *weights)
 
     def decays(self, params, coefficients):
         decays = {
-            name: jax.tree.map(Keep, spread(name, coefficients[name], params))
+            name: jax.tree.map(Keep, as_prefix(name, coefficients[name], params))
             for name in ("b1", "b2")
         }
         return decays | shrinking(self.weight_decay, params, coefficients)
@@ -113,21 +116,24 @@ class Adam(MovingOptimizer):
 
         def square(state, gradient):
             total = trees.add(*(grad(state, gradient) for grad in grads))
-            return jax.tree.map(lambda w, g: w * jnp.real(g * jnp.conj(g)), lost["b2"], total)
+            return times(lost["b2"], jax.tree.map(lambda g: jnp.real(g * jnp.conj(g)), total))
 
         def step(state, gradient):
             del gradient
+            mean, square, *weights = state.memory
             return jax.tree.map(
                 lambda a, m, s, wm, ws: -a * (m / wm) / (_sqrt(s / ws) + self.eps),
                 rate,
-                *state.memory,
+                mean,
+                square,
+                *(jax.tree.broadcast(weight, mean) for weight in weights),
             )
 
-        times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, lost["b1"], grad(s, g))
+        weighted = lambda grad: lambda s, g: times(lost["b1"], grad(s, g))
         # The second moment is tiny beside its range: it needs another digit.
         absorb = [
             Scale(_mean, "b1"),
-            *(Add(_mean, times(grad)) for grad in grads),
+            *(Add(_mean, weighted(grad)) for grad in grads),
             Scale(_square, "b2", digits=1, power=2),
             Add(_square, square),
             Scale(_mean_weight, "b1", digits=1, power=0),

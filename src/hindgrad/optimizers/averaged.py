@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad import trees
-from hindgrad.optimizers.base import DECAY, Coefficient, check_number, evaluate, numbers, spread
+from hindgrad.optimizers.base import (
+    DECAY,
+    Coefficient,
+    as_prefix,
+    check_number,
+    evaluate,
+    numbers,
+    times,
+)
 from hindgrad.optimizers.moves import Add, Keep, Moves, MovingOptimizer, Scale, State, is_decay
 
 
@@ -90,16 +98,15 @@ class Averaged(MovingOptimizer):
         return AveragedMemory(self.inner.init(params, coefficients), jax.tree.map(wide, params))
 
     def decays(self, params, coefficients):
-        average = jax.tree.map(Keep, spread("average", coefficients["average"], params))
+        average = jax.tree.map(Keep, as_prefix("average", coefficients["average"], params))
         return self.inner.decays(params, coefficients) | {"average": average}
 
     def moves(self, params, coefficients, decays):
         inner = self.inner.moves(params, coefficients, decays)
         before, absorb, after = ([_within(move) for move in phase] for phase in inner)
         lost = jax.tree.map(lambda d: d.lost, decays["average"], is_leaf=is_decay)
-        share = lambda state, _: jax.tree.map(
-            lambda w, p: w * p.astype(trees.widest(p.dtype)), lost, state.params
-        )
+        wide = lambda p: p.astype(trees.widest(p.dtype))
+        share = lambda state, _: times(lost, jax.tree.map(wide, state.params))
         averaging = [Scale(_average, "average"), Add(_average, share)]
         return Moves(before, absorb, [*after, *averaging])
 

@@ -109,8 +109,31 @@ def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
     Raises `ValueError` if the value is neither a number nor a prefix of `params`, or if an array
     does not broadcast against its parameters.
     """
+    values = _checked(name, value, params)
+    return jax.tree.map(lambda x, p: x.astype(trees.widest(p.dtype)), values, params)
+
+
+def as_prefix(name: str, value: PyTree, params: PyTree) -> PyTree:
+    """A coefficient's value as it is given, once for all the parameters that it is for, in the
+    widest precision of theirs, float32 at least. Raises as `spread` does."""
+    _checked(name, value, params)
+
+    def widened(value, part):
+        return value.astype(trees.widest(*(p.dtype for p in jax.tree.leaves(part))))
+
+    return jax.tree.map(widened, value, params)
+
+
+def times(prefix: PyTree, tree: PyTree) -> PyTree:
+    """Every leaf times the number given for it, or for the part of the tree that it is in."""
+    product = lambda number, part: jax.tree.map(lambda x: number * x, part)
+    return jax.tree.map(product, prefix, tree)
+
+
+def _checked(name, value, params):
+    """The value at every leaf, if it fits."""
     try:
-        value = jax.tree.broadcast(value, params)
+        values = jax.tree.broadcast(value, params)
     except ValueError as error:
         raise ValueError(
             f"{name} has the structure {jax.tree.structure(value)}, which is not a prefix of the "
@@ -118,16 +141,16 @@ def spread(name: str, value: PyTree, params: PyTree) -> PyTree:
             "number (or array) for each part of the parameters."
         ) from error
 
-    def cast(path, param, coefficient):
+    def check(path, param, coefficient):
         if not _broadcasts(coefficient.shape, param.shape):
             raise ValueError(
                 f"{name} has shape {coefficient.shape} for the parameters at "
                 f"{jax.tree_util.keystr(path) or 'the root'}, of shape {param.shape}. Give a "
                 "scalar, or an array that broadcasts to that shape."
             )
-        return coefficient.astype(trees.widest(param.dtype))
 
-    return jax.tree_util.tree_map_with_path(cast, params, value)
+    jax.tree_util.tree_map_with_path(check, params, values)
+    return values
 
 
 def _broadcasts(shape, target):

@@ -12,10 +12,12 @@ from hindgrad.optimizers.base import (
     ANY,
     DECAY,
     Coefficient,
+    as_prefix,
     check_number,
     evaluate,
     numbers,
     spread,
+    times,
     zeros_for,
 )
 from hindgrad.optimizers.clipping import Clip, as_clip, clipped
@@ -55,8 +57,8 @@ def _velocity(state):
 
 def _absorb(weights, grads):
     """`v ← m v + Σ weight · g`."""
-    times = lambda grad: lambda s, g: jax.tree.map(jnp.multiply, weights, grad(s, g))
-    return [Scale(_velocity, "decay"), *(Add(_velocity, times(grad)) for grad in grads)]
+    weighted = lambda grad: lambda s, g: times(weights, grad(s, g))
+    return [Scale(_velocity, "decay"), *(Add(_velocity, weighted(grad)) for grad in grads)]
 
 
 class Damped(Convention):
@@ -65,7 +67,7 @@ class Damped(Convention):
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -m.lost, decay, is_leaf=_is_keep)
-        step = lambda s, _: jax.tree.map(jnp.multiply, rate, s.memory)
+        step = lambda s, _: times(rate, s.memory)
         return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
@@ -74,7 +76,7 @@ class PositionFirst(Convention):
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: -jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
-        step = lambda s, _: jax.tree.map(jnp.multiply, rate, s.memory)
+        step = lambda s, _: times(rate, s.memory)
         return Moves(before=[Add(_params, step)], absorb=_absorb(weights, grads))
 
 
@@ -87,7 +89,7 @@ class HeavyBall(Convention):
 
     def moves(self, rate, decay, grads):
         weights = jax.tree.map(lambda m: jnp.ones_like(m.kept), decay, is_leaf=_is_keep)
-        step = lambda s, _: jax.tree.map(lambda a, v: -a * v, rate, s.memory)
+        step = lambda s, _: times(jax.tree.map(jnp.negative, rate), s.memory)
         return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
 
@@ -103,14 +105,9 @@ class Nesterov(Convention):
 
         def step(state, gradient):
             total = trees.add(*(grad(state, gradient) for grad in grads))
-            return jax.tree.map(
-                lambda m, a, v, g: -a * (g + m.kept * v),
-                decay,
-                rate,
-                state.memory,
-                total,
-                is_leaf=_is_keep,
-            )
+            kept = jax.tree.map(lambda m: m.kept, decay, is_leaf=_is_keep)
+            ahead = trees.add(total, times(kept, state.memory))
+            return times(jax.tree.map(jnp.negative, rate), ahead)
 
         return Moves(absorb=_absorb(weights, grads), after=[Add(_params, step)])
 
@@ -185,12 +182,12 @@ class Momentum(MovingOptimizer):
         return zeros_for(params)
 
     def decays(self, params, coefficients):
-        decay = spread("decay", coefficients["decay"], params)
+        decay = as_prefix("decay", coefficients["decay"], params)
         decays = {"decay": jax.tree.map(Keep, decay)}
         return decays | shrinking(self.weight_decay, params, coefficients)
 
     def moves(self, params, coefficients, decays):
-        rate = spread("rate", coefficients["rate"], params)
+        rate = as_prefix("rate", coefficients["rate"], params)
         grads = [lambda _, gradient: gradient]
         if self.weight_decay is not None:
             grads += self.weight_decay.gradients(params, coefficients)

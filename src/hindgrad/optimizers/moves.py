@@ -102,7 +102,7 @@ class Scale(NamedTuple):
     """
 
     where: Callable[[State], PyTree]
-    """The part: a pytree of one structure with the parameters."""
+    """The part: a pytree of which the decay's is a prefix."""
     decay: str
     """Which of the optimizer's decays."""
     digits: int = 0
@@ -144,7 +144,8 @@ class MovingOptimizer(Optimizer):
 
     @abc.abstractmethod
     def decays(self, params: PyTree, coefficients: PyTree) -> dict[str, PyTree]:
-        """The step's decays by name, each a pytree like `params` of `Keep`s or `Lose`s."""
+        """The step's decays by name: each a `Keep` or `Lose`, or a pytree of them that is a prefix
+        of what it multiplies."""
 
     @abc.abstractmethod
     def moves(self, params: PyTree, coefficients: PyTree, decays: dict[str, PyTree]) -> Moves:
@@ -204,7 +205,7 @@ def _play(moves, state, grads, decays, after=None):
     for i, move in enumerate(moves):
         old = move.where(state)
         if isinstance(move, Scale):
-            change = lambda d, x: d(x).astype(x.dtype)
+            change = lambda d, part: jax.tree.map(lambda x, d=d: d(x).astype(x.dtype), part)
             new = jax.tree.map(change, decays[move.decay], old, is_leaf=is_decay)
         else:
             change = lambda x, delta: (x + delta).astype(x.dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from hindgrad.optimizers.base import Coefficient, check_number, spread
+from hindgrad.optimizers.base import Coefficient, as_prefix, check_number, spread, times
 from hindgrad.optimizers.moves import Lose, State
 
 
@@ -37,8 +37,8 @@ class Coupled(WeightDecay):
         check_number("Coupled(strength)", self.strength, 0.0, float("inf"))
 
     def gradients(self, params, coefficients):
-        strength = spread("weight_decay", coefficients["weight_decay"], params)
-        return [lambda state, _: jax.tree.map(jnp.multiply, strength, state.params)]
+        strength = as_prefix("weight_decay", coefficients["weight_decay"], params)
+        return [lambda state, _: times(strength, state.params)]
 
     def shrinking(self, params, coefficients):
         del params, coefficients
@@ -58,8 +58,11 @@ class Decoupled(WeightDecay):
         return []
 
     def shrinking(self, params, coefficients):
-        rate = spread("rate", coefficients["rate"], params)
-        strength = spread("weight_decay", coefficients["weight_decay"], params)
+        given = [coefficients[name] for name in ("rate", "weight_decay")]
+        alike = jax.tree.structure(given[0]) == jax.tree.structure(given[1])
+        each = as_prefix if alike else spread
+        rate = each("rate", given[0], params)
+        strength = each("weight_decay", given[1], params)
         return {"weight_decay": jax.tree.map(lambda a, s: Lose(a * s), rate, strength)}
 
 

@@ -74,13 +74,13 @@ class Decays(eqx.Module):
     def bits(
         self, dynamics: GradientTraining, min_decay: Any, total: int | None
     ) -> dict[str, list[float]]:
-        """How many bits each decay loses in the run, at each leaf of the parameters; at most in
-        a piece, if the run is one of those of a run of `total` steps."""
+        """How many bits each decay loses in the run, at each of its leaves; at most in a piece,
+        if the run is one of those of a run of `total` steps."""
         steps, bits = dynamics.steps, {}
         for name, lost in self.constant.items():
             largest = [float(np.max(x, initial=0)) for x in jax.tree.leaves(lost)]
             bits[name] = [steps * x * decay.QUANTUM for x in largest]
-        known = self._known_bits(dynamics, total)
+        known, counts = self._known_bits(dynamics, total)
         if isinstance(min_decay, dict) and (unknown := set(min_decay) - set(known) - set(bits)):
             raise ValueError(
                 f"Reversible(min_decay) names {sorted(unknown)}; the optimizer's decays are "
@@ -97,12 +97,12 @@ class Decays(eqx.Module):
                     f"Reversible(min_decay): {least!r} for {name!r} is outside of [1/128, 1]."
                 )
             else:
-                count = len(jax.tree.leaves(self.like))
-                bits[name] = [steps * -float(np.log2(least))] * count
+                bits[name] = [steps * -float(np.log2(least))] * counts[name]
         return bits
 
     def _known_bits(self, dynamics, total):
-        """Of the decays that are not plain numbers: None unless they depend on the step alone."""
+        """Of the decays that are not plain numbers: None unless they depend on the step alone. And
+        how many leaves each has."""
         start, steps = dynamics.start, dynamics.steps
         first, total = (start, steps) if total is None else (0, total)
         struct = jax.eval_shape(lambda: self.coefficients(dynamics, start))
@@ -113,21 +113,20 @@ class Decays(eqx.Module):
                 self._varying(dynamics, self.coefficients(dynamics, t)),
             )
 
-        names = set(jax.eval_shape(bits, start))
-        if not names:
-            return {}
-        if total * trees.size(struct) > gradient_training.STACK_LIMIT:
-            return dict.fromkeys(names)
+        counts = {name: len(jax.tree.leaves(b)) for name, b in jax.eval_shape(bits, start).items()}
+        if not counts or total * trees.size(struct) > gradient_training.STACK_LIMIT:
+            return dict.fromkeys(counts), counts
         most = lambda x: jnp.max(jnp.sum(jnp.pad(x, (0, -total % steps)).reshape(-1, steps), 1))
         with jax.ensure_compile_time_eval():
             found = jax.vmap(bits)(first + jnp.arange(total, dtype=jnp.int32))
             sums = {name: [most(x) for x in jax.tree.leaves(b)] for name, b in found.items()}
-        return {
+        known = {
             name: None
             if any(isinstance(x, Tracer) for x in leaves)
             else [float(x) * decay.QUANTUM for x in leaves]
             for name, leaves in sums.items()
         }
+        return known, counts
 
     def _varying(self, dynamics, given):
         """The bits lost by the decays that are not plain numbers."""

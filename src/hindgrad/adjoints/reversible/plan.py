@@ -128,20 +128,18 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
     names = tuple(jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths)
     decays = decays_of(dynamics, state.params)
     with numerics.wide():
-        scales, drifts = _scales(decays, dynamics)
+        scalings = _scalings(decays, dynamics, state)
         bits = decays.bits(dynamics, adjoint.min_decay, total)
-    where = [tuple(changed(move, state)) for move in scales]
     lanes = tuple(
         Lanes(
             move.decay,
-            leaves_,
-            tuple(buffer.rows_for(b) for b in bits[move.decay]),
+            where,
+            tuple(buffer.rows_for(bits[move.decay][i]) for i in parts),
             _least(move.decay, decays, adjoint.min_decay),
         )
-        for move, leaves_ in zip(scales, where, strict=True)
+        for move, where, parts, _ in scalings
     )
-    drifts = {name: [x.shape for x in leaves] for name, leaves in drifts.items()}
-    formats = _formats(adjoint.scale, state, leaves, list(zip(scales, where, strict=True)), drifts)
+    formats = _formats(adjoint.scale, state, leaves, scalings)
     shapes = tuple(leaf.shape for leaf in leaves)
     messages = Messages(names, dynamics.steps)
     return Plan(structure, shapes, formats, lanes, decays, adjoint.memory, messages)
@@ -176,19 +174,38 @@ def _check_kept(adjoint, steps, model):
         )
 
 
-def _scales(decays, dynamics):
-    """The multiplications of a step, in their order, and the decays' structs by name."""
+class Scaling(NamedTuple):
+    """A multiplication of a step."""
+
+    move: Scale
+    where: tuple[int, ...]
+    """The numbers of the state's leaves that it multiplies."""
+    parts: tuple[int, ...]
+    """For each of them, the number of the decay's leaf."""
+    shapes: tuple[tuple[int, ...], ...]
+    """And that one's shape."""
+
+
+def _scalings(decays, dynamics, state):
+    """The multiplications of a step, in their order."""
     found = []
 
     def look():
         schedule = decays.schedule(dynamics)
         now = decays.at(dynamics, schedule, jnp.int32(0))
         moves = dynamics.optimizer.moving.moves(decays.like, now.coefficients, now.decays)
-        for phase in moves:
-            found.extend(move for move in phase if isinstance(move, Scale))
-        return {name: jax.tree.leaves(bits) for name, bits in now.bits.items()}
+        found.extend(move for phase in moves for move in phase if isinstance(move, Scale))
+        return now.bits
 
-    return found, jax.eval_shape(look)
+    bits = jax.eval_shape(look)
+    scalings = []
+    for move in found:
+        leaves, structure = jax.tree.flatten(bits[move.decay])
+        numbered = jax.tree.unflatten(structure, range(len(leaves)))
+        parts = jax.tree.leaves(jax.tree.broadcast(numbered, move.where(state)))
+        shapes = tuple(leaves[i].shape for i in parts)
+        scalings.append(Scaling(move, tuple(changed(move, state)), tuple(parts), shapes))
+    return scalings
 
 
 def _least(name, decays, min_decay):
@@ -197,8 +214,9 @@ def _least(name, decays, min_decay):
     return min_decay.get(name, decay.SMALLEST) if isinstance(min_decay, dict) else min_decay
 
 
-def _formats(scale, state, leaves, scales, drifts):
-    count = len(jax.tree.leaves(state.params))
+def _formats(scale, state, leaves, scalings):
+    structure = jax.tree.structure(state.params)
+    count = structure.num_leaves
     try:
         scale = jax.tree.leaves(jax.tree.broadcast(scale, state.params))
     except ValueError as error:
@@ -211,10 +229,11 @@ def _formats(scale, state, leaves, scales, drifts):
     digits = [1 if leaf.dtype == jnp.float64 else 0 for leaf in leaves]
     factor = [scale[i] if i < count else 1.0 for i in range(len(leaves))]
     drift = [None] * len(leaves)
-    for move, where in scales:
+    for move, where, _, shapes in scalings:
+        like_params = jax.tree.structure(move.where(state)) == structure
         for j, i in enumerate(where):
-            digits[i], factor[i] = max(digits[i], move.digits), scale[j] ** move.power
-            drift[i] = drifts[move.decay][j]
+            digits[i], drift[i] = max(digits[i], move.digits), shapes[j]
+            factor[i] = (scale[j] if like_params else 1.0) ** move.power
     return tuple(
         Format(fixed_point.bits_for(f), n, leaf.dtype, shape)
         for f, n, leaf, shape in zip(factor, digits, leaves, drift, strict=True)

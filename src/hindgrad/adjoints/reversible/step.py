@@ -126,7 +126,7 @@ class Step:
 
     def _multiply(self, move, i, position):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        bits = jax.tree.leaves(self.now.bits[move.decay])
+        bits = _of_each(self.now.bits[move.decay], move.where(position.state))
         done = map(buffer.multiply, old, position.buffers[i], bits)
         new, buffers, pushed = zip(*done, strict=True)
         state = put(move.where, position.state, jax.tree.unflatten(structure, new))
@@ -135,7 +135,7 @@ class Step:
 
     def _divide(self, move, i, position, pushed):
         old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        bits = jax.tree.leaves(self.now.bits[move.decay])
+        bits = _of_each(self.now.bits[move.decay], move.where(position.state))
         done = map(buffer.divide_back, old, position.buffers[i], bits, pushed)
         new, buffers = zip(*done, strict=True)
         state = put(move.where, position.state, jax.tree.unflatten(structure, new))
@@ -150,7 +150,7 @@ class Step:
         if move.decay in self.plan.decays.constant:
             return position
         lanes = self.plan.lanes[i]
-        asked = jax.tree.leaves(self.now.decays[move.decay], is_leaf=is_decay)
+        asked = _of_each(self.now.decays[move.decay], move.where(position.state))
         noted = []
         for d, rows, old, b in zip(
             asked, lanes.rows, position.faults[i], position.buffers[i], strict=True
@@ -160,6 +160,13 @@ class Step:
             noted.append(jnp.where(wrong & (old < 0), self.k, old))
         faults = (*position.faults[:i], tuple(noted), *position.faults[i + 1 :])
         return position._replace(faults=faults)
+
+
+def _of_each(prefix, part):
+    """What is given of a decay, for each of the leaves that it multiplies."""
+    count = lambda x, below: [x] * len(jax.tree.leaves(below, is_leaf=is_fixed))
+    counted = jax.tree.map(count, prefix, part, is_leaf=is_decay)
+    return [x for xs in jax.tree.leaves(counted, is_leaf=lambda x: isinstance(x, list)) for x in xs]
 
 
 def _applied(d, bits):

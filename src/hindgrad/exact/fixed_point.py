@@ -12,7 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Float64
+from jaxtyping import Array, Bool, Float, Float32, Float64
 
 from hindgrad import numerics
 from hindgrad.exact.decay import QUANTUM
@@ -123,12 +123,17 @@ def shift_in(fixed: Fixed, base: Float64[Array, "..."], rest: Float64[Array, "..
     return _with(fixed, fixed.high * base + carry, lows[::-1])
 
 
-def stuck_at(fixed: Fixed) -> tuple[Float64[Array, ""], Array]:
-    """The first step at which an element became stuck (infinity if none did), and whether it
-    was by NaN."""
+def stuck_at(
+    fixed: Fixed,
+) -> tuple[Float64[Array, ""], Bool[Array, ""], Bool[Array, "..."]]:
+    """The first step at which an element became stuck (infinity if none did), whether it was by
+    NaN, and the elements that this is said of."""
     beyond = jnp.abs(fixed.high) - LARGEST
     step = jnp.min(jnp.where(beyond >= 0, beyond, jnp.inf), initial=jnp.inf)
-    return step, jnp.any((beyond == step) & (fixed.high < 0))
+    first = beyond == step
+    by_nan = first & (fixed.high < 0)
+    is_nan = jnp.any(by_nan)
+    return step, is_nan, jnp.where(is_nan, by_nan, first)
 
 
 def _unit(fixed):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad.optimizers.base import Coefficient, as_prefix, check_number, spread, times

@@ -82,14 +82,15 @@ class Status(eqx.Module):
     step: Int[Array, ""]
 
     @staticmethod
-    def of(failures: list[tuple[int, int, Array, Any]]) -> "Status":
+    def of(failures: list[tuple[int, Any, Array, Any]]) -> "Status":
         """The earliest of (cause, leaf, whether it failed, step); of equals the first."""
         causes, leaves, failed, steps = zip(*failures, strict=True)
         # In int32: some of JAX's operations are lowered in the user's setting, without int64.
         steps = jnp.stack([jnp.asarray(s).astype(jnp.int32) for s in steps])
         steps = jnp.where(jnp.stack(failed), steps, jnp.iinfo(jnp.int32).max)
         first = jax.lax.argmin(steps, 0, jnp.int32)
-        numbers = jnp.asarray(causes, jnp.int32), jnp.asarray(leaves, jnp.int32), steps
+        leaves = jnp.stack([jnp.asarray(leaf, jnp.int32) for leaf in leaves])
+        numbers = jnp.asarray(causes, jnp.int32), leaves, steps
         return Status(*(jnp.where(jnp.stack(failed)[first], x[first], 0) for x in numbers))
 
     def before(self, later: "Status") -> "Status":

@@ -13,7 +13,6 @@ from hindgrad.adjoints.reversible import run
 from hindgrad.adjoints.reversible.failure import NOT_UNDONE, text
 from hindgrad.adjoints.reversible.plan import plan_for
 from hindgrad.adjoints.scores import OneScore
-from hindgrad.exact.fixed_point import is_fixed
 
 
 class ExactPieces(Pieces):
@@ -56,8 +55,9 @@ class ExactPieces(Pieces):
             return PulledPiece(of_dynamics, of_state, begin, _numbers(status))
 
     def marks(self, position):
-        leaves = jax.tree.leaves(position.state, is_leaf=is_fixed)
-        return np.array([_checksum(jax.tree.leaves(leaf)) for leaf in leaves], np.uint32)
+        state = jax.tree.map(np.asarray, position.state)
+        leaves = dict(leaf for group in range(len(state.arrays)) for leaf in state.split(group))
+        return np.array([_checksum(leaves[i]) for i in range(len(leaves))], np.uint32)
 
     def fault(self, marks, position):
         (others,) = np.nonzero(marks != self.marks(position))
@@ -73,7 +73,7 @@ class ExactPieces(Pieces):
 def _checksum(arrays):
     total = 0
     for array in arrays:
-        total = zlib.crc32(np.asarray(array).tobytes(), total)
+        total = zlib.crc32(array.tobytes(), total)
     return total
 
 

@@ -11,31 +11,42 @@ from jaxtyping import PyTree
 from hindgrad import numerics, trees
 from hindgrad.adjoints.reversible.decays import Decays, decays_of
 from hindgrad.adjoints.reversible.failure import Messages
+from hindgrad.adjoints.reversible.layout import Layout, Packed
 from hindgrad.exact import buffer, decay, fixed_point
 from hindgrad.exact.buffer import Buffer
-from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.gradient_training import GradientTraining
-from hindgrad.optimizers.moves import Scale, State, changed
+from hindgrad.optimizers.moves import Move, Scale, State, changed
 
 
 class Format(NamedTuple):
-    """How a leaf of the state is written as fixed-point numbers."""
+    """How leaves of the state are written as fixed-point numbers."""
 
     bits: int
     digits: int
     dtype: Any
     drift: tuple[int, ...] | None
-    """The shape of its decay; None if it has none."""
+    """The shape of their decay; None if they have none."""
+
+
+class Change(NamedTuple):
+    """What one move of a step changes."""
+
+    leaves: tuple[int, ...]
+    """Of the state, in the order of the move's part."""
+    groups: tuple[int, ...]
+    """The arrays in which these leaves lie."""
+    lanes: "Lanes | None"
+    """For a multiplication."""
 
 
 class Lanes(NamedTuple):
-    """The buffers of one multiplication."""
+    """The buffers of one multiplication, one for each of its groups."""
 
     decay: str
-    leaves: tuple[int, ...]
-    """Which leaves of the state it multiplies."""
+    parts: tuple[int, ...]
+    """Which leaf of the decay multiplies each group."""
     rows: tuple[int, ...]
-    """How many digits each leaf's lanes push in the whole run."""
+    """How many digits each group's lanes push in the whole run."""
     least: float
     """The smallest decay that there is room for."""
 
@@ -43,12 +54,11 @@ class Lanes(NamedTuple):
 class Position(NamedTuple):
     """Where an exact run is."""
 
-    state: State
-    """Of `Fixed`s."""
+    state: Packed
     model: PyTree
     """The model's own state, in its own types: it is kept at every step, and never undone."""
     buffers: tuple[tuple[Buffer, ...], ...] = ()
-    """For each multiplication, of each leaf."""
+    """For each move, of each group; none for an addition."""
     faults: tuple[tuple[Any, ...], ...] = ()
     """The first steps with too small a decay and with too full a buffer, −1 if there is none."""
 
@@ -57,9 +67,14 @@ class Plan(eqx.Module):
     """The formats and sizes of one run."""
 
     structure: Any
-    shapes: tuple[tuple[int, ...], ...]
+    """That of (params, memory)."""
+    params: Any
+    """That of the parameters."""
+    layout: Layout
     formats: tuple[Format, ...]
-    lanes: tuple[Lanes, ...]
+    """Of the layout's groups."""
+    changes: tuple[Change, ...]
+    """Of a step's moves, in their order."""
     decays: Decays
     memory: Any
     messages: Messages
@@ -67,46 +82,64 @@ class Plan(eqx.Module):
     def begin(self, state: PyTree) -> Position:
         """The exact (params, memory), and the model's state."""
         *state, model = state
+        leaves = list(map(jnp.asarray, jax.tree.leaves(state)))
         drift = lambda shape: None if shape is None else jnp.zeros(shape, jnp.float64)
-        leaves = [
-            fixed_point.encode(jnp.asarray(x), f.bits, f.digits, drift(f.drift))
-            for x, f in zip(jax.tree.leaves(state), self.formats, strict=True)
-        ]
-        return Position(jax.tree.unflatten(self.structure, leaves), model)
+        arrays = tuple(
+            fixed_point.encode(self.join(g, leaves), f.bits, f.digits, drift(f.drift))
+            for g, f in enumerate(self.formats)
+        )
+        return Position(Packed(arrays, self.layout), model)
+
+    def join(self, group: int, leaves: Any) -> Any:
+        """The group's array, from the state's leaves by their numbers."""
+        return self.layout.join(group, [leaves[i] for i in self.layout.groups[group]])
 
     def emptied(self, position: Position, *, keep: bool) -> Position:
         """The same, with empty buffers; without stacks unless `keep`."""
-        make = lambda i, rows: buffer.empty(self.shapes[i], rows if keep else None, self.memory)
-        buffers = tuple(tuple(map(make, lanes.leaves, lanes.rows)) for lanes in self.lanes)
         none = jnp.full(2, -1, jnp.int32)
-        faults = tuple(tuple(none for _ in lanes.leaves) for lanes in self.lanes)
-        return position._replace(buffers=buffers, faults=faults)
+        make = lambda group, rows: buffer.empty(
+            self.layout.shape(group), rows if keep else None, self.memory
+        )
+        lanes = [(c.groups, c.lanes.rows) if c.lanes else ((), ()) for c in self.changes]
+        return position._replace(
+            buffers=tuple(tuple(map(make, groups, rows)) for groups, rows in lanes),
+            faults=tuple(tuple(none for _ in groups) for groups, _ in lanes),
+        )
 
     def decode(self, position: Position) -> tuple[PyTree, PyTree, PyTree]:
         """The (params, memory, model) in their own types."""
-        floats = self._floats(position.state)
-        return (*jax.tree.unflatten(self.structure, floats), position.model)
+        leaves = self._floats(position, self.structure.num_leaves)
+        return (*jax.tree.unflatten(self.structure, leaves), position.model)
 
-    def params(self, position: Position) -> PyTree:
-        """The parameters alone."""
-        params = position.state.params  # the first of the state
-        return jax.tree.unflatten(
-            jax.tree.structure(params, is_leaf=is_fixed), self._floats(params)
-        )
+    def decode_params(self, position: Position) -> PyTree:
+        """The parameters alone, which are the first of the state."""
+        leaves = self._floats(position, self.params.num_leaves)
+        return jax.tree.unflatten(self.params, leaves)
 
-    def _floats(self, part):
-        leaves = jax.tree.leaves(part, is_leaf=is_fixed)
-        formats = zip(leaves, self.formats, strict=False)
-        return [fixed_point.decode(x, format_.dtype) for x, format_ in formats]
+    def exact(self, position: Position) -> State:
+        """The state in float64."""
+        leaves = self._floats(position, self.structure.num_leaves, jnp.dtype(jnp.float64))
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def _floats(self, position, count, dtype=None):
+        """The state's first leaves, in their own types unless another is given."""
+        found = {}
+        for group, (leaves, format_) in enumerate(
+            zip(self.layout.groups, self.formats, strict=True)
+        ):
+            if leaves[0] < count:
+                floats = fixed_point.decode(position.state.arrays[group], dtype or format_.dtype)
+                found.update(zip(leaves, self.layout.split(group, floats), strict=True))
+        return [found[i] for i in range(count)]
 
     def each_buffer(self, position: Position) -> list[tuple[int, Buffer, Any]]:
-        """Every buffer, with its leaf's number and its faults."""
+        """Every buffer, with its group's number and its faults."""
         return [
             entry
-            for lanes, buffers, faults in zip(
-                self.lanes, position.buffers, position.faults, strict=True
+            for change, buffers, faults in zip(
+                self.changes, position.buffers, position.faults, strict=True
             )
-            for entry in zip(lanes.leaves, buffers, faults, strict=True)
+            for entry in zip(change.groups, buffers, faults, strict=bool(change.lanes))
         ]
 
 
@@ -128,21 +161,15 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
     names = tuple(jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths)
     decays = decays_of(dynamics, state.params)
     with numerics.wide():
-        scalings = _scalings(decays, dynamics, state)
+        found = _touched(decays, dynamics, state)
         bits = decays.bits(dynamics, adjoint.min_decay, total)
-    lanes = tuple(
-        Lanes(
-            move.decay,
-            where,
-            tuple(buffer.rows_for(bits[move.decay][i]) for i in parts),
-            _least(move.decay, decays, adjoint.min_decay),
-        )
-        for move, where, parts, _ in scalings
-    )
-    formats = _formats(adjoint.scale, state, leaves, scalings)
-    shapes = tuple(leaf.shape for leaf in leaves)
+    formats = _formats(adjoint.scale, state, leaves, found)
+    layout = Layout.of([leaf.shape for leaf in leaves], _kinds(state, formats, found))
+    changes = tuple(_change(touched, layout, bits, decays, adjoint.min_decay) for touched in found)
+    formats = tuple(formats[group[0]] for group in layout.groups)
     messages = Messages(names, dynamics.steps)
-    return Plan(structure, shapes, formats, lanes, decays, adjoint.memory, messages)
+    params = jax.tree.structure(state.params)
+    return Plan(structure, params, layout, formats, changes, decays, adjoint.memory, messages)
 
 
 def _constant(leaf):
@@ -174,38 +201,69 @@ def _check_kept(adjoint, steps, model):
         )
 
 
-class Scaling(NamedTuple):
-    """A multiplication of a step."""
+class Touched(NamedTuple):
+    """A move of a step, and the numbers of the state's leaves that it changes."""
 
-    move: Scale
-    where: tuple[int, ...]
-    """The numbers of the state's leaves that it multiplies."""
-    parts: tuple[int, ...]
-    """For each of them, the number of the decay's leaf."""
-    shapes: tuple[tuple[int, ...], ...]
+    move: Move
+    leaves: tuple[int, ...]
+    parts: tuple[int, ...] = ()
+    """For each of them, the number of the leaf of the decay that multiplies it."""
+    shapes: tuple[tuple[int, ...], ...] = ()
     """And that one's shape."""
 
 
-def _scalings(decays, dynamics, state):
-    """The multiplications of a step, in their order."""
-    found = []
+def _touched(decays, dynamics, state):
+    """What the moves of a step change, in their order."""
+    moves = []
 
     def look():
         schedule = decays.schedule(dynamics)
         now = decays.at(dynamics, schedule, jnp.int32(0))
-        moves = dynamics.optimizer.moving.moves(decays.like, now.coefficients, now.decays)
-        found.extend(move for phase in moves for move in phase if isinstance(move, Scale))
+        phases = dynamics.optimizer.moving.moves(decays.like, now.coefficients, now.decays)
+        moves.extend(move for phase in phases for move in phase)
         return now.bits
 
-    bits = jax.eval_shape(look)
-    scalings = []
-    for move in found:
-        leaves, structure = jax.tree.flatten(bits[move.decay])
-        numbered = jax.tree.unflatten(structure, range(len(leaves)))
-        parts = jax.tree.leaves(jax.tree.broadcast(numbered, move.where(state)))
-        shapes = tuple(leaves[i].shape for i in parts)
-        scalings.append(Scaling(move, tuple(changed(move, state)), tuple(parts), shapes))
-    return scalings
+    bits, found = jax.eval_shape(look), []
+    for move in moves:
+        leaves = tuple(changed(move, state))
+        if isinstance(move, Scale):
+            of_decay, structure = jax.tree.flatten(bits[move.decay])
+            numbered = jax.tree.unflatten(structure, range(len(of_decay)))
+            parts = tuple(jax.tree.leaves(jax.tree.broadcast(numbered, move.where(state))))
+            shapes = tuple(of_decay[i].shape for i in parts)
+            found.append(Touched(move, leaves, parts, shapes))
+        else:
+            found.append(Touched(move, leaves))
+    return found
+
+
+def _kinds(state, formats, found):
+    """For each leaf of the state, what must be alike for it to lie beside another; None for a
+    leaf whose decay is elementwise."""
+    count = len(jax.tree.leaves(state.params))
+    changed_by = [[] for _ in formats]
+    for number, touched in enumerate(found):
+        parts = touched.parts or [None] * len(touched.leaves)
+        for i, part in zip(touched.leaves, parts, strict=True):
+            changed_by[i].append((number, part))
+    return [
+        None if format_.drift else (i < count, format_, *changes)
+        for i, (format_, changes) in enumerate(zip(formats, changed_by, strict=True))
+    ]
+
+
+def _change(touched, layout, bits, decays, min_decay):
+    move, leaves, parts, _ = touched
+    group_of = {i: group for group, members in enumerate(layout.groups) for i in members}
+    groups = tuple(dict.fromkeys(group_of[i] for i in leaves))
+    if not isinstance(move, Scale):
+        return Change(leaves, groups, None)
+    part_of = dict(zip(leaves, parts, strict=True))
+    parts = tuple(part_of[layout.groups[group][0]] for group in groups)
+    rows = tuple(buffer.rows_for(bits[move.decay][part]) for part in parts)
+    return Change(
+        leaves, groups, Lanes(move.decay, parts, rows, _least(move.decay, decays, min_decay))
+    )
 
 
 def _least(name, decays, min_decay):
@@ -214,7 +272,7 @@ def _least(name, decays, min_decay):
     return min_decay.get(name, decay.SMALLEST) if isinstance(min_decay, dict) else min_decay
 
 
-def _formats(scale, state, leaves, scalings):
+def _formats(scale, state, leaves, found):
     structure = jax.tree.structure(state.params)
     count = structure.num_leaves
     try:
@@ -229,9 +287,11 @@ def _formats(scale, state, leaves, scalings):
     digits = [1 if leaf.dtype == jnp.float64 else 0 for leaf in leaves]
     factor = [scale[i] if i < count else 1.0 for i in range(len(leaves))]
     drift = [None] * len(leaves)
-    for move, where, _, shapes in scalings:
+    for move, touched, _, shapes in found:
+        if not isinstance(move, Scale):
+            continue
         like_params = jax.tree.structure(move.where(state)) == structure
-        for j, i in enumerate(where):
+        for j, i in enumerate(touched):
             digits[i], drift[i] = max(digits[i], move.digits), shapes[j]
             factor[i] = (scale[j] if like_params else 1.0) ** move.power
     return tuple(

@@ -1,5 +1,6 @@
 """A training run in exact arithmetic, forward and backward."""
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -102,30 +103,30 @@ def undo(
 
 
 def _forward_status(plan, position):
-    failures = []
-    for i, _, (small, full) in plan.each_buffer(position):
-        failures += [(SMALL_DECAY, i, small >= 0, small), (FULL, i, full >= 0, full)]
-    for i, fixed in enumerate(jax.tree.leaves(position.state, is_leaf=fixed_point.is_fixed)):
-        step, is_nan = fixed_point.stuck_at(fixed)
-        failed = jnp.isfinite(step)
+    failures, layout = [], plan.layout
+    for group, _, (small, full) in plan.each_buffer(position):
+        leaf = layout.groups[group][0]
+        failures += [(SMALL_DECAY, leaf, small >= 0, small), (FULL, leaf, full >= 0, full)]
+    for group, fixed in enumerate(position.state.arrays):
+        step, is_nan, elements = fixed_point.stuck_at(fixed)
+        leaf, failed = layout.first(group, elements), jnp.isfinite(step)
         step = jnp.where(failed, step, 0)
-        failures += [(NOT_FINITE, i, failed & is_nan, step), (OVERFLOW, i, failed & ~is_nan, step)]
+        failures += [
+            (NOT_FINITE, leaf, failed & is_nan, step),
+            (OVERFLOW, leaf, failed & ~is_nan, step),
+        ]
     return Status.of(failures)
 
 
 def _backward_status(plan, position, begin, step):
-    failures = []
+    failures, layout = [], plan.layout
     if begin is not None:
-        leaves = [jax.tree.leaves(x.state, is_leaf=fixed_point.is_fixed) for x in (position, begin)]
-        for i, pair in enumerate(zip(*leaves, strict=True)):
-            same = jnp.stack([jnp.all(x == y) for x, y in _digits(*pair)])
-            failures.append((NOT_UNDONE, i, ~jnp.all(same), step))
-    failures += [
-        (NOT_UNDONE, i, jnp.any(b.word != 0) | (b.count != 0), step)
-        for i, b, _ in plan.each_buffer(position)
-    ]
+        pairs = zip(position.state.arrays, begin.state.arrays, strict=True)
+        for group, (came, went) in enumerate(pairs):
+            digits = zip(jax.tree.leaves(came), jax.tree.leaves(went), strict=True)
+            other = functools.reduce(jnp.logical_or, (x != y for x, y in digits))
+            failures.append((NOT_UNDONE, layout.first(group, other), jnp.any(other), step))
+    for group, b, _ in plan.each_buffer(position):
+        left = (b.word != 0) | (b.count != 0)
+        failures.append((NOT_UNDONE, layout.first(group, left), jnp.any(left), step))
     return Status.of(failures)
-
-
-def _digits(a, b):
-    return zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)

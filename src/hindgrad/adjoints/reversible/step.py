@@ -12,13 +12,12 @@ from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
 from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.anchors import anchored
 from hindgrad.exact import buffer, decay, fixed_point
-from hindgrad.exact.fixed_point import is_fixed
 from hindgrad.gradient_training import Gradient, GradientTraining, value_and_grad
-from hindgrad.optimizers.moves import Moves, Scale, State, is_decay, put
+from hindgrad.optimizers.moves import Moves, Scale, State, is_decay
 from hindgrad.reproducible import reproducible
 
 Pushed = tuple[tuple[Bool[Array, ""], ...], ...]
-"""Whether a digit was pushed: for each multiplication, at each leaf."""
+"""Whether a digit was pushed: for each move, in each group; none for an addition."""
 
 
 class Step:
@@ -34,9 +33,8 @@ class Step:
         like, coefficients = plan.decays.like, self.now.coefficients
         self.optimizer: Any = dynamics.optimizer.moving
         self.moves: Moves = self.optimizer.moves(like, coefficients, applied)
-        # Each multiplication's number among the plan's lanes.
-        scales = [move for phase in self.moves for move in phase if isinstance(move, Scale)]
-        self.number = {id(move): i for i, move in enumerate(scales)}
+        every = [move for phase in self.moves for move in phase]
+        self.number = {id(move): i for i, move in enumerate(every)}
 
     def forward(self, position: Position) -> tuple[Position, Float[Array, ""], Pushed]:
         """The position after the step, the loss, and what was pushed."""
@@ -75,7 +73,7 @@ class Step:
 
     def _point(self, position):
         """Where the gradient is taken: parameters, step and the model's state."""
-        return numerics.isolate(self.plan.params(position), self.t, position.model)
+        return numerics.isolate(self.plan.decode_params(position), self.t, position.model)
 
     def _value_and_grad(self, params, t, model):
         dynamics = self.dynamics
@@ -92,81 +90,80 @@ class Step:
 
     def _do(self, moves, position, grads, pushed):
         for move in moves:
+            i = self.number[id(move)]
             if isinstance(move, Scale):
-                i = self.number[id(move)]
-                position, pushed[i] = self._multiply(move, i, position)
+                position, pushed[i] = self._multiply(i, position)
             else:
                 add = lambda x, delta: fixed_point.add(x, delta, self.k)
-                position = self._shift(move, position, grads, add)
+                position = self._shift(move, i, position, grads, add)
+                pushed[i] = ()
         return position
 
     def _undo(self, moves, position, grads, pushed):
         for move in reversed(moves):
+            i = self.number[id(move)]
             if isinstance(move, Scale):
-                i = self.number[id(move)]
-                position = self._divide(move, i, position, pushed[i])
+                position = self._divide(i, position, pushed[i])
             else:
-                position = self._shift(move, position, grads, fixed_point.subtract)
+                position = self._shift(move, i, position, grads, fixed_point.subtract)
         return position
 
-    def _shift(self, move, position, grads, shift):
-        state = position.state
+    def _shift(self, move, i, position, grads, shift):
+        change, state = self.plan.changes[i], position.state
         (view,) = numerics.isolate(self._view(position))
         delta = reproducible(move.delta, view, grads)
         (delta,) = numerics.isolate(delta)
-        new = jax.tree.map(shift, move.where(state), delta, is_leaf=is_fixed)
-        return position._replace(state=put(move.where, state, new))
+        leaves = dict(zip(change.leaves, jax.tree.leaves(delta), strict=True))
+        deltas = [self.plan.join(group, leaves) for group in change.groups]
+        new = [shift(state.arrays[g], x) for g, x in zip(change.groups, deltas, strict=True)]
+        return position._replace(state=state.with_arrays(change.groups, new))
 
     def _view(self, position):
         """The state in float64: the parameters rounded as the model sees them, which makes
         products of two float32 numbers exact, the memory not."""
-        exact = lambda x: fixed_point.decode(x, jnp.float64)
-        memory = jax.tree.map(exact, position.state.memory, is_leaf=is_fixed)
-        return State(_widened(self.plan.params(position)), memory)
+        return State(_widened(self.plan.decode_params(position)), self.plan.exact(position).memory)
 
-    def _multiply(self, move, i, position):
-        old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        bits = _of_each(self.now.bits[move.decay], move.where(position.state))
+    def _multiply(self, i, position):
+        old, bits = self._scaled(i, position)
         done = map(buffer.multiply, old, position.buffers[i], bits)
         new, buffers, pushed = zip(*done, strict=True)
-        state = put(move.where, position.state, jax.tree.unflatten(structure, new))
-        position = self._with(position, state, i, buffers)
-        return self._with_faults(move, i, position), pushed
+        position = self._with(position, i, new, buffers)
+        return self._with_faults(i, position), pushed
 
-    def _divide(self, move, i, position, pushed):
-        old, structure = jax.tree.flatten(move.where(position.state), is_leaf=is_fixed)
-        bits = _of_each(self.now.bits[move.decay], move.where(position.state))
+    def _divide(self, i, position, pushed):
+        old, bits = self._scaled(i, position)
         done = map(buffer.divide_back, old, position.buffers[i], bits, pushed)
         new, buffers = zip(*done, strict=True)
-        state = put(move.where, position.state, jax.tree.unflatten(structure, new))
-        return self._with(position, state, i, buffers)
+        return self._with(position, i, new, buffers)
 
-    def _with(self, position, state, i, buffers):
+    def _scaled(self, i, position):
+        """What a multiplication changes, and the quanta that each of it loses."""
+        change = self.plan.changes[i]
+        bits = jax.tree.leaves(self.now.bits[change.lanes.decay])
+        arrays = [position.state.arrays[group] for group in change.groups]
+        return arrays, [bits[part] for part in change.lanes.parts]
+
+    def _with(self, position, i, arrays, buffers):
+        state = position.state.with_arrays(self.plan.changes[i].groups, arrays)
         before, after = position.buffers[:i], position.buffers[i + 1 :]
         return position._replace(state=state, buffers=(*before, buffers, *after))
 
-    def _with_faults(self, move, i, position):
+    def _with_faults(self, i, position):
         """Notes decays that are too small, and buffers that are too full."""
-        if move.decay in self.plan.decays.constant:
+        lanes = self.plan.changes[i].lanes
+        if lanes.decay in self.plan.decays.constant:
             return position
-        lanes = self.plan.lanes[i]
-        asked = _of_each(self.now.decays[move.decay], move.where(position.state))
+        asked = jax.tree.leaves(self.now.decays[lanes.decay], is_leaf=is_decay)
         noted = []
-        for d, rows, old, b in zip(
-            asked, lanes.rows, position.faults[i], position.buffers[i], strict=True
+        for part, rows, old, b in zip(
+            lanes.parts, lanes.rows, position.faults[i], position.buffers[i], strict=True
         ):
-            fine = (d.kept >= lanes.least - MARGIN) & (d.kept <= 1)
+            kept = asked[part].kept
+            fine = (kept >= lanes.least - MARGIN) & (kept <= 1)
             wrong = jnp.stack([~jnp.all(fine), b.count > rows])
             noted.append(jnp.where(wrong & (old < 0), self.k, old))
         faults = (*position.faults[:i], tuple(noted), *position.faults[i + 1 :])
         return position._replace(faults=faults)
-
-
-def _of_each(prefix, part):
-    """What is given of a decay, for each of the leaves that it multiplies."""
-    count = lambda x, below: [x] * len(jax.tree.leaves(below, is_leaf=is_fixed))
-    counted = jax.tree.map(count, prefix, part, is_leaf=is_decay)
-    return [x for xs in jax.tree.leaves(counted, is_leaf=lambda x: isinstance(x, list)) for x in xs]
 
 
 def _applied(d, bits):

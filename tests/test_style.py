@@ -89,7 +89,7 @@ def test_imports_run_downward():
         "segments",
         "target",
     ]
-    layers += ["diagnostics", "tuning", "learned", "apps"]
+    layers += ["diagnostics", "tuning", "attribution", "learned", "apps"]
     rank = {name: i for i, name in enumerate(layers)}
     for path in FILES:
         layer = path.relative_to(SOURCE).parts[0].removesuffix(".py")

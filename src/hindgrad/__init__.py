@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.adjoints import Truncated as Truncated
     from hindgrad.adjoints import failures as failures
     from hindgrad.adjoints import solvers as solvers
+    from hindgrad.attribution.attribute import Attribution as Attribution
+    from hindgrad.attribution.attribute import attribute as attribute
+    from hindgrad.attribution.certificate import Certificate as Certificate
     from hindgrad.batches import full_batch as full_batch
     from hindgrad.batches import minibatches as minibatches
     from hindgrad.diagnostics.agreement import agreement as agreement

@@ -99,10 +99,10 @@ def precision(
     tuned, fixed = floats_and_rest("precision", hyper)
     options = {} if adjoint is None else {"adjoint": adjoint}
     found = _gradient(tuned, fixed, objective, args, options)
-    right = in_float64(_gradient, tuned, fixed, objective, args, _widenable(options))
+    right = in_float64(_gradient, tuned, fixed, objective, args, widenable(options))
     pairs = zip(jax.tree.leaves_with_path(right), jax.tree.leaves(found), strict=True)
     leaves = {
-        jax.tree_util.keystr(path) or "hyper": _compare(np.asarray(g), np.asarray(g64))
+        jax.tree_util.keystr(path) or "hyper": compared(np.asarray(g), np.asarray(g64))
         for (path, g64), g in pairs
     }
     result = Precision(leaves, _describe(leaves))
@@ -116,14 +116,15 @@ def _gradient(tuned, fixed, objective, args, options):
     return eqx.filter_grad(value)(tuned)
 
 
-def _widenable(options):
-    """The options, with adjoints that compute in floats."""
+def widenable(options: PyTree) -> PyTree:
+    """The same, with adjoints that compute in floats."""
     is_exact = lambda adjoint: isinstance(adjoint, Reversible)
     replace = lambda adjoint: Checkpointed() if is_exact(adjoint) else adjoint
     return jax.tree.map(replace, options, is_leaf=is_exact)
 
 
-def _compare(found, right):
+def compared(found: np.ndarray, right: np.ndarray) -> LeafPrecision:
+    """How a derivative compares with that in float64."""
     wide = np.complex128 if np.iscomplexobj(right) else np.float64
     found, right = (np.ravel(x).astype(wide) for x in (found, right))
     norms = np.linalg.norm(found), np.linalg.norm(right)

@@ -1,0 +1,1 @@
+"""Which examples, labels and settings made a prediction."""

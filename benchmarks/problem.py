@@ -99,10 +99,15 @@ def cross_entropy(logits, y):
     return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
 
 
+def digits():
+    """All images [1797, 64] and labels, in the float type in force."""
+    x, y = load_digits(return_X_y=True)
+    return jnp.asarray(x / 16, jnp.result_type(float)), jnp.asarray(y)
+
+
 def make(network: Network, steps: int, *, adam: bool = False, seed: int = 0) -> Problem:
     """A run with a rate for each step and a penalty, in the float type in force."""
-    x, y = load_digits(return_X_y=True)
-    x, y = jnp.asarray(x / 16, jnp.result_type(float)), jnp.asarray(y)
+    x, y = digits()
     train, valid = (x[:1280], y[:1280]), (x[1280:], y[1280:])
     params = network.init(jax.random.key(seed))
     rate = 1e-3 if adam else 0.1

@@ -306,8 +306,8 @@ def _check(result: Attribution) -> None:
     if not finite.all():
         raise RuntimeError(
             f"attribute: the derivatives of {_queries(np.flatnonzero(~finite), of=True)} not "
-            "finite: training is chaotic (hg.diagnose), or a step is not differentiable "
-            "(hg.check)."
+            "finite: training is chaotic (lower the rates; hg.diagnose looks for the edge), or a "
+            "step is not differentiable (hg.check)."
         )
     leaf = result.examples
     if leaf is not None and not np.any(np.asarray(leaf.of(result.scores))):

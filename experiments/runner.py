@@ -21,7 +21,7 @@ from hindgrad.apps.work import finite as finite
 from hindgrad.progress import Bar as Line
 
 ROOT = Path(__file__).parent
-PAPERS = ("maclaurin2015", "franceschi2017", "andrychowicz2016")
+FOLDERS = ("maclaurin2015", "franceschi2017", "andrychowicz2016", "text")
 
 Results = dict[str, Any]
 """Everything that the report is made of, as JSON can hold it."""
@@ -109,10 +109,10 @@ tune = partial(hg.tune, patience=None, progress=False, diagnose=False)
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that name, a module of one of the papers."""
+    """The experiment of that name, a module in one of the folders."""
     file = name.replace("-", "_")
-    paper = next(paper for paper in PAPERS if (ROOT / paper / f"{file}.py").exists())
-    module = importlib.import_module(f"experiments.{paper}.{file}")
+    folder = next(folder for folder in FOLDERS if (ROOT / folder / f"{file}.py").exists())
+    module = importlib.import_module(f"experiments.{folder}.{file}")
     assert isinstance(module, Experiment)
     return module
 

@@ -11,7 +11,7 @@ from hindgrad.apps.settings import Flag, check_counts, check_one, check_seed
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Reproduce an experiment from a paper on the real data, with its table and pictures.
+    """Run an experiment, most from a paper, on the real data, with its table and pictures.
 
     - hyper-cleaning: which labels are wrong? (Franceschi et al. 2017, section 5.1)
     - task-interactions: which tasks help each other? (the same, section 5.2)
@@ -23,6 +23,7 @@ class Reproduce:
     - sharing: which alphabets should share weights? (the same, section 3.4)
     - chaos: where hypergradients become meaningless (the same, section 4)
     - l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
+    - gpt-tuning: a small GPT's schedule and document weights, beside Optuna
 
     Example: python -m experiments hyper-cleaning
     """
@@ -42,6 +43,7 @@ class Reproduce:
                 "l2l-quadratic",
                 "l2l-mlp",
                 "l2l-conv",
+                "gpt-tuning",
             ]
         ],
         tyro.conf.arg(metavar="NAME"),

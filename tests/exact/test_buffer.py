@@ -28,7 +28,7 @@ def forward(bits, delta, start, digits, rows):
         fixed = fixed_point.add(fixed, at[1], t)
         return (fixed, kept, t + 1), (pushed, jnp.max(kept.word))
 
-    carry = (start, buffer.empty(start.high.shape, rows), 0.0)
+    carry = (start, buffer.empty(start.high, rows), 0.0)
     (fixed, kept, _), (pushed, words) = jax.lax.scan(step, carry, (bits, delta))
     return fixed, kept, pushed, words
 

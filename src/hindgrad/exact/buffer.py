@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Float64, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int32, UInt8
 
 from hindgrad.exact import fixed_point
 from hindgrad.exact.decay import QUANTUM
@@ -43,12 +43,14 @@ def rows_for(bits: float) -> int:
     return max(0, math.floor((bits - RESERVE) / DIGIT + ROUNDING))
 
 
-def empty(shape: tuple[int, ...], rows: int | None, memory: Any = None) -> Buffer:
-    """A buffer for lanes of that shape, with room for so many digits; None for no stack."""
-    stack = None if rows is None else jnp.zeros((rows, *shape), jnp.uint8)
+def empty(like: Float[Array, "*shape"], rows: int | None, memory: Any = None) -> Buffer:
+    """A buffer with a lane for each number, and room for so many digits; None for no stack."""
+    stack = None
+    if rows is not None:
+        stack = jnp.broadcast_to(jnp.zeros_like(like, jnp.uint8), (rows, *like.shape))
     if stack is not None and memory is not None:
         stack = jax.device_put(stack, memory)
-    return Buffer(jnp.zeros(shape, jnp.float32), jnp.float64(0), stack, jnp.int32(0), memory)
+    return Buffer(jnp.zeros_like(like, jnp.float32), jnp.float64(0), stack, jnp.int32(0), memory)
 
 
 @jax.jit

@@ -57,8 +57,8 @@ def encode(
     x: Float[Array, "..."], bits: int, digits: int, drift: Float64[Array, "..."] | None = None
 ) -> Fixed:
     """The nearest fixed-point number with so many digits beyond the leading one."""
-    zero = jnp.zeros(x.shape, jnp.float64)
-    low = tuple(jnp.zeros(x.shape, jnp.float32) for _ in range(digits))
+    zero = jnp.zeros_like(x, jnp.float64)
+    low = tuple(jnp.zeros_like(x, jnp.float32) for _ in range(digits))
     return add(Fixed(zero, low, drift, bits), x.astype(jnp.float64), 0)
 
 

@@ -83,11 +83,12 @@ class Plan(eqx.Module):
         """The exact (params, memory), and the model's state."""
         *state, model = state
         leaves = list(map(jnp.asarray, jax.tree.leaves(state)))
-        drift = lambda shape: None if shape is None else jnp.zeros(shape, jnp.float64)
-        arrays = tuple(
-            fixed_point.encode(self.join(g, leaves), f.bits, f.digits, drift(f.drift))
-            for g, f in enumerate(self.formats)
-        )
+
+        def encoded(group, format_):
+            x = self.join(group, leaves)
+            return fixed_point.encode(x, format_.bits, format_.digits, _no_drift(x, format_.drift))
+
+        arrays = tuple(encoded(group, format_) for group, format_ in enumerate(self.formats))
         return Position(Packed(arrays, self.layout), model)
 
     def join(self, group: int, leaves: Any) -> Any:
@@ -98,7 +99,7 @@ class Plan(eqx.Module):
         """The same, with empty buffers; without stacks unless `keep`."""
         none = jnp.full(2, -1, jnp.int32)
         make = lambda group, rows: buffer.empty(
-            self.layout.shape(group), rows if keep else None, self.memory
+            position.state.arrays[group].high, rows if keep else None, self.memory
         )
         lanes = [(c.groups, c.lanes.rows) if c.lanes else ((), ()) for c in self.changes]
         return position._replace(
@@ -170,6 +171,14 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
     messages = Messages(names, dynamics.steps)
     params = jax.tree.structure(state.params)
     return Plan(structure, params, layout, formats, changes, decays, adjoint.memory, messages)
+
+
+def _no_drift(x, shape):
+    """The drift of numbers that no decay has multiplied yet; where they are, if it is one for
+    each."""
+    if shape is None:
+        return None
+    return jnp.zeros_like(x, jnp.float64) if shape == x.shape else jnp.zeros(shape, jnp.float64)
 
 
 def _constant(leaf):

@@ -57,6 +57,7 @@ def test_imports_run_downward():
     """A lower layer never imports a higher one."""
     layers = [
         "lazy",
+        "placement",
         "trees",
         "arguments",
         "model_state",

@@ -6,6 +6,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from hindgrad import placement
 from hindgrad.jaxprs import applied, is_computed_float, scan_parts
 
 LOOPS = {"scan": "jaxpr", "while": "body_jaxpr"}
@@ -29,7 +30,7 @@ def _held(x, anchor):
 
 def _anchor(x):
     """True, which on a CPU takes a sort that depends on `x`."""
-    some = x.reshape(-1)[0] > 0
+    some = placement.whole(x).reshape(-1)[0] > 0
     return jax.lax.platform_dependent(some, cpu=_is_in_order, default=jnp.ones_like)
 
 

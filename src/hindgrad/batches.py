@@ -1,5 +1,6 @@
 """Batches as pure functions of the step, so that any step can be run again exactly."""
 
+import warnings
 from functools import partial
 from typing import Any, final
 
@@ -8,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
 
-from hindgrad import numerics
+from hindgrad import numerics, placement
 from hindgrad.arguments import as_key
 
 GOLDEN = 0x9E3779B9
@@ -35,6 +37,14 @@ class Minibatches(eqx.Module):
     data: PyTree
     key: PRNGKeyArray
     size: int = eqx.field(static=True)
+    places: tuple[NamedSharding | None, ...] = eqx.field(static=True)
+    """For each array of the data, how its rows are split over devices, if they are."""
+
+    @property
+    def split(self) -> NamedSharding | None:
+        """How a batch's rows are split over devices; None if they are not."""
+        found = next((place for place in self.places if place is not None), None)
+        return None if found is None or self.size % placement.ways(found) else found
 
     def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
         """The batch of step `t`, at least 0."""
@@ -48,7 +58,10 @@ class Minibatches(eqx.Module):
             epoch = lax.div(position, rows).astype(jnp.uint32)
             place = lax.rem(position, rows).astype(jnp.uint32)
         index = permuted(place, epoch, jax.random.key_data(self.key), n).astype(jnp.int32)
-        return Batch(_rows(self.data, index), jax.random.fold_in(self.key, t), index)
+        leaves, structure = jax.tree.flatten(self.data)
+        pairs = zip(leaves, self.places, strict=True)
+        data = jax.tree.unflatten(structure, [placement.chosen(x, index, s) for x, s in pairs])
+        return Batch(data, jax.random.fold_in(self.key, t), index)
 
 
 @final
@@ -57,6 +70,8 @@ class FullBatch(eqx.Module):
 
     data: PyTree
     key: PRNGKeyArray | None
+    split: NamedSharding | None = eqx.field(static=True)
+    """How the rows are split over devices, if they are."""
 
     def __call__(self, t: Int[ArrayLike, ""]) -> Batch:
         """The batch of step `t`."""
@@ -91,6 +106,9 @@ def minibatches(data: PyTree, *, size: int, key: PRNGKeyArray | int) -> Minibatc
     `Batch`. A step's order costs O(size), whatever the number of rows, and does not depend on
     `jax.enable_x64`.
 
+    Where the rows are split over the devices of a mesh, so is each batch, if their number divides
+    `size` (a warning says if not): each device computes its own share, of the same batches.
+
     Raises `ValueError` if the data has no arrays or arrays of different lengths, or if `size` or
     `key` is out of range.
     """
@@ -100,7 +118,21 @@ def minibatches(data: PyTree, *, size: int, key: PRNGKeyArray | int) -> Minibatc
             f"minibatches(size={size}) of data with {n} rows: give a size from 1 to {n}, or use "
             "full_batch(data) for all rows at every step."
         )
-    return Minibatches(data, as_key("minibatches", key), size)
+    places = placement.of_all_rows(jax.tree.leaves(data))
+    _check_divided(size, places)
+    return Minibatches(data, as_key("minibatches", key), size, places)
+
+
+def _check_divided(size, places):
+    """Warns if a batch cannot be split over the devices as the rows are."""
+    for ways in {placement.ways(place) for place in places if place is not None}:
+        if size % ways:
+            warnings.warn(
+                f"minibatches(size={size}): the rows are split over {ways} devices, whose number "
+                f"does not divide it, so every device computes the whole batch. Give a multiple of "
+                f"{ways}.",
+                stacklevel=3,
+            )
 
 
 def full_batch(data: PyTree, *, key: PRNGKeyArray | int | None = None) -> FullBatch:
@@ -119,7 +151,9 @@ def full_batch(data: PyTree, *, key: PRNGKeyArray | int | None = None) -> FullBa
     Raises `ValueError` if the data has no arrays, or arrays of different lengths.
     """
     data, _ = _checked("full_batch", data)
-    return FullBatch(data, None if key is None else as_key("full_batch", key))
+    places = map(placement.rows, jax.tree.leaves(data))
+    split = next((place for place in places if place is not None), None)
+    return FullBatch(data, None if key is None else as_key("full_batch", key), split)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -190,11 +224,6 @@ def _mix(x: UInt32[Any, "*shape"]) -> UInt32[Any, "*shape"]:
     x = x ^ (x >> np.uint32(15))
     x = x * np.uint32(0x846CA68B)
     return x ^ (x >> np.uint32(16))
-
-
-def _rows(data, index):
-    gather = lambda leaf: leaf.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    return jax.tree.map(gather, data)
 
 
 def _length(data):

@@ -46,12 +46,27 @@ def raise_if(
         with from_callback():
             raise RunError(messages[int(number)])
 
-    fine = jax.ShapeDtypeStruct((), jnp.bool_)
-    passed = jax.lax.cond(
-        failed, lambda: jax.pure_callback(fail, fine, number), lambda: jnp.bool_(True)
-    )
+    passed = _passed(fail, failed, number)
     select = lambda x: jnp.where(passed, x, jnp.nan) if eqx.is_inexact_array(x) else x
     return jax.tree.map(select, results)
+
+
+def _passed(fail, failed, number):
+    """Whether all is well; if it is not, `fail(number)` is called."""
+    fine = jax.ShapeDtypeStruct((), jnp.bool_)
+    if jax.device_count() == 1:
+        return jax.lax.cond(
+            failed, lambda: jax.pure_callback(fail, fine, number), lambda: jnp.bool_(True)
+        )
+
+    # A pure callback runs on one device of one process, and the others wait for it for ever. This
+    # one runs on every device, each of which knows that the run has failed.
+    def fail_everywhere(failed, number):
+        if failed:
+            fail(number)
+
+    jax.debug.callback(fail_everywhere, failed, number, partitioned=True)
+    return ~failed
 
 
 @contextmanager
@@ -89,4 +104,5 @@ def _is_not_ours(record: Any) -> bool:
 
 
 # JAX logs the whole stack of an error within a callback before it raises it again.
-logging.getLogger("jax._src.callback").addFilter(_is_not_ours)
+for name in ("callback", "debugging"):
+    logging.getLogger(f"jax._src.{name}").addFilter(_is_not_ours)

@@ -9,6 +9,8 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from hindgrad import placement
+
 JITTED = {"jit", "pjit"}
 """The names of the primitive that calls a jitted function, in JAX's versions."""
 
@@ -53,7 +55,10 @@ def rewritten(function: Callable[..., Any], *changes: Callable[[Any], Any]) -> C
 
 
 def changed_within(equation: Any, change: Callable[[Any], Any]) -> Any:
-    """The equation with the jaxprs in its parameters (bodies, branches, calls) changed."""
+    """The equation with the jaxprs in its parameters (bodies, branches, calls) changed; what each
+    device does for itself is left as it is."""
+    if equation.primitive.name == "shard_map":
+        return equation
 
     def changed(parameter):
         if isinstance(parameter, jex.ClosedJaxpr):
@@ -81,7 +86,7 @@ def inlined(program: Any) -> Any:
             values.update(zip(equation.outvars, results, strict=True))
         return list(map(read, jaxpr.outvars))
 
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars]
+    structs = list(map(_struct, program.jaxpr.invars))
     return jax.make_jaxpr(lambda *args: run(program.jaxpr, program.consts, *args))(*structs)
 
 
@@ -106,10 +111,16 @@ def scan_parts(params: dict[str, Any], values: list[Any]) -> tuple[list[Any], ..
 def applied(jitted: Any, *variables: Any, **static: Any) -> Any:
     """The one equation that applies a jitted function to variables (and static arguments), with a
     variable of its own for its one result."""
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+    structs = list(map(_struct, variables))
     (equation,) = jax.make_jaxpr(lambda *args: jitted(*args, **static))(*structs).eqns
     (result,) = equation.outvars
     return equation.replace(invars=list(variables), outvars=[jex.gensym()(result.aval)])
+
+
+def _struct(v):
+    """What is known of a variable: on an explicit mesh, where it is too."""
+    sharding = placement.of_type(v.aval)
+    return jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, sharding=sharding)
 
 
 def is_computed_float(v: Any, given: set[Any] | frozenset[Any] = frozenset()) -> bool:

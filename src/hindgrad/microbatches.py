@@ -6,15 +6,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
+from hindgrad import placement
 
-def accumulated(loss: Callable[..., Any], size: int) -> Callable[..., Any]:
+
+def accumulated(
+    loss: Callable[..., Any], size: int, split: NamedSharding | None = None
+) -> Callable[..., Any]:
     """The same loss `(params, hyper, batch, model) -> (value, model)`, a mean over the batch's
     rows, as the mean over microbatches of `size` rows, each of which is run again on the way back.
 
     Every key in the batch has the microbatch's number folded in; the model's state goes from one
-    microbatch to the next.
+    microbatch to the next. `split` says how the batch's rows are split over devices, where types do
+    not: each device then has its share of each microbatch.
     """
 
     @eqx.filter_checkpoint
@@ -23,7 +29,7 @@ def accumulated(loss: Callable[..., Any], size: int) -> Callable[..., Any]:
         return loss(params, hyper, batch, model)
 
     def mean(params, hyper, batch, model):
-        rows, others, count = _in_microbatches(batch, size)
+        rows, others, count = _in_microbatches(batch, size, split)
 
         def body(carry, xs):
             total, model = carry
@@ -49,7 +55,9 @@ def _is_key(x):
     return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _in_microbatches(batch: PyTree, size: int) -> tuple[PyTree, PyTree, int]:
+def _in_microbatches(
+    batch: PyTree, size: int, split: NamedSharding | None
+) -> tuple[PyTree, PyTree, int]:
     """The batch's rows [microbatches, size, …], what has no rows (scalars, keys), and the number of
     microbatches.
 
@@ -86,5 +94,4 @@ def _in_microbatches(batch: PyTree, size: int) -> tuple[PyTree, PyTree, int]:
             f"Training(microbatch={size}) does not divide the {n} rows of a batch. Give one of "
             f"{[d for d in range(1, n + 1) if n % d == 0]}."
         )
-    cut = lambda x: x.reshape(n // size, size, *x.shape[1:])
-    return jax.tree.map(cut, rows), others, n // size
+    return jax.tree.map(lambda x: placement.cut(x, size, split), rows), others, n // size

@@ -8,11 +8,12 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from hindgrad import errors
+from hindgrad import errors, placement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,9 +113,10 @@ class _Program:
             return arrays, _Static((results_structure, others))
 
         self.call = jax.jit(call)
+        self.opened: dict[int, _Opened] = {}
 
     def __call__(self, arrays):
-        arrays, static = self.call(arrays)
+        arrays, static = self._callable(arrays)(arrays)
         if not any(isinstance(x, Tracer) for x in arrays):
             jax.block_until_ready(arrays)  # an error is raised here, where it is restored
         return self._whole(arrays, static)
@@ -125,10 +127,44 @@ class _Program:
         structs = jax.tree.map(as_struct, traced.out_info)
         return Traced(self._whole(*structs), traced.jaxpr)
 
+    def _callable(self, arrays):
+        """The compiled function; if it is given, or closes over, arrays on several devices, in the
+        form that keeps them there."""
+        if jax.device_count() == 1:
+            return self.call
+        traced = self.call.trace(arrays)
+        opened = self.opened.get(id(traced.jaxpr))
+        if opened is None:
+            opened = self.opened[id(traced.jaxpr)] = _Opened(traced)
+        is_needed = opened.is_spread or any(map(placement.is_spread, arrays))
+        return opened if is_needed else self.call
+
     def _whole(self, arrays, static):
         structure, others = static.value
         leaves = [a if c is None else c.value() for a, c in zip(arrays, others, strict=True)]
         return jax.tree.unflatten(structure, leaves)
+
+
+class _Opened:
+    """A traced function whose constants are arguments, so that they stay on the devices where they
+    are. Where it is called within another program, they and its arguments are constants of that,
+    and are told to."""
+
+    def __init__(self, traced):
+        self.jaxpr = traced.jaxpr
+        self.structure = jax.tree.structure(traced.out_info)
+        self.is_spread = any(map(placement.is_spread, self.jaxpr.consts))
+        program = self.jaxpr.jaxpr
+
+        def run(constants, arrays):
+            return jex.jaxpr_as_fun(jex.ClosedJaxpr(program, constants))(*arrays)
+
+        self.run = jax.jit(run)
+
+    def __call__(self, arrays):
+        given = self.jaxpr.consts, jax.tree.leaves(arrays)
+        placed = lambda x: placement.kept(x, x) if placement.is_spread(x) else x
+        return jax.tree.unflatten(self.structure, self.run(*jax.tree.map(placed, given)))
 
 
 @jax.tree_util.register_static

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from hindgrad import placement
 from hindgrad.anchors import LOOPS, anchored_loop
 from hindgrad.jaxprs import applied, changed_within, is_computed_float, rewritten
 from hindgrad.numerics import apart
@@ -105,6 +106,20 @@ _quotient.defjvp(_quotient_jvp, symbolic_zeros=True)
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _sum_in_order(x: Any, axes: tuple[int, ...]) -> Any:
+    if jax.device_count() == 1:
+        return _in_order(x, axes)
+    # An axis may be split over devices: each sums its share, and the shares are added up plainly,
+    # since devices cannot be asked to add up otherwise.
+    shares = []
+    for axis in sorted(axes, reverse=True):
+        n, ways = x.shape[axis], placement.shares(x, axis)
+        x = x.reshape(*x.shape[:axis], ways, n // ways, *x.shape[axis + 1 :])
+        x = _in_order(x, (axis + 1,))
+        shares.append(axis)
+    return jax.lax.reduce_sum(apart.fun(x), tuple(shares))
+
+
+def _in_order(x, axes):
     # What a reduction computes at each element may be reassociated, unless it is a selection.
     return jax.lax.reduce(x, x.dtype.type(0), lambda total, x: apart.fun(total + x), axes)
 

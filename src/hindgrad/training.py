@@ -238,7 +238,8 @@ def dynamics_of(
         return as_scalar("loss", value), after
 
     if training.microbatch is not None:
-        loss = accumulated(loss, training.microbatch)
+        split = getattr(training.batches, "split", None)
+        loss = accumulated(loss, training.microbatch, split)
     _check_function_of_step(training.batches, steps[0])
     return GradientTraining.of(loss, training.batches, training.optimizer, hyper, steps, state)
 

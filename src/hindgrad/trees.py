@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from hindgrad import placement
+
 
 def as_hyper(hyper: PyTree) -> PyTree:
     """Hyperparameters as training takes them: Python floats become arrays, so that changing one
@@ -136,16 +138,22 @@ class Closed(eqx.Module):
     function: Callable
 
     def __call__(self, *args):
-        # A constant result comes back from the jaxpr as a literal, which is not a JAX array;
-        # without jit, loops carry NumPy arrays.
-        is_other = lambda x: hasattr(x, "dtype") and not eqx.is_array(x)
-        as_jax = lambda tree: jax.tree.map(lambda x: jnp.asarray(x) if is_other(x) else x, tree)
-        return as_jax(self.function(*as_jax(args)))
+        # A constant result comes back from the jaxpr as a literal, which is not a JAX array, or
+        # (on an explicit mesh) with a weak type; without jit, loops carry NumPy arrays.
+        as_jax = lambda tree: jax.tree.map(_strong, tree)
+        return as_jax(self.function(*jax.tree.map(placement.on_mesh, as_jax(args))))
+
+
+def _strong(x):
+    if not hasattr(x, "dtype"):
+        return x
+    x = x if eqx.is_array(x) else jnp.asarray(x)
+    return jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x
 
 
 def close(function: Callable, *args: Any) -> Closed:
     """The same function, for arguments like `args` (arrays or their structs)."""
-    return Closed(eqx.filter_closure_convert(function, *args))
+    return Closed(eqx.filter_closure_convert(function, *jax.tree.map(placement.on_mesh, args)))
 
 
 def dependence(function: Callable, *args: Any) -> tuple[PyTree, PyTree]:

@@ -15,7 +15,7 @@ from hindgrad import trees
 from hindgrad.adjoints import purity
 from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits, forward
 from hindgrad.adjoints.failures import Failure, Raise, reported
-from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, residual
+from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, random_like, residual
 from hindgrad.dynamics import Dynamics
 from hindgrad.gradient_training import GradientTraining
 
@@ -186,7 +186,7 @@ class Implicit(Adjoint):
             return self.guess
         params, *_ = eqx.filter_eval_shape(run.begin, hyper, run.key)
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
-        zeros = lambda x: jnp.zeros(x.shape, x.dtype) if is_float(x) else None
+        zeros = lambda x: jnp.zeros_like(x) if is_float(x) else None
         return jax.tree.map(zeros, params)
 
     @staticmethod
@@ -315,11 +315,11 @@ def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) 
             after, _ = dynamics.step(eqx.combine(floats, fixed), jnp.int32(dynamics.steps - 1))
             return eqx.filter(after, eqx.is_inexact_array)
 
-        along = _random(floats)
+        along = random_like(floats)
         _, moved = jax.jvp(step, (floats,), (along,))
         return jax.tree.map(lambda a, b: a != b, moved, along)
     params, memory, _ = final
-    held = jax.tree.map(lambda p: jnp.zeros(p.shape, bool), params)
+    held = jax.tree.map(lambda p: jnp.zeros_like(p, bool), params)
     for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
         responds = _responds(dynamics, params, memory, end.force, at)
         held = jax.tree.map(jnp.logical_or, held, responds)
@@ -328,7 +328,7 @@ def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) 
         start[0],
         params,
         end.force,
-        end.matrix(_random(params)),
+        end.matrix(random_like(params)),
     )
     return jax.tree.map(lambda responds, flat: responds & ~flat, held, flat)
 
@@ -345,13 +345,6 @@ def _responds(dynamics, params, memory, grads, step):
     _, tangent = jax.jvp(after, (grads,), (ones,))
     up, down = after(ones), after(jax.tree.map(jnp.negative, ones))  # steps by the sign alone
     return jax.tree.map(lambda t, a, b: (t != 0) | (a != b), tangent, up, down)
-
-
-def _random(like):
-    leaves, structure = jax.tree.flatten(like)
-    keys = jax.random.split(jax.random.key(0), max(1, len(leaves)))
-    draws = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=False)]
-    return jax.tree.unflatten(structure, draws)
 
 
 def _where(mobile, tree):

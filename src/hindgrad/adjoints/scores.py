@@ -90,16 +90,14 @@ class ManyScores(Scores):
         self.block = -(-count // self.blocks)
 
     def same(self, x):
-        return jnp.broadcast_to(x, (self.count, *x.shape))
+        return _repeated(x, self.count)
 
     def stacked(self, zeros):
-        return jax.tree.map(
-            lambda x: jnp.zeros((self.blocks, self.block, *x.shape), x.dtype), zeros
-        )
+        return jax.tree.map(lambda x: _repeated(jnp.zeros_like(x), self.blocks, self.block), zeros)
 
     def zeros_where_none(self, like, cotangents):
         floats = eqx.filter(like, eqx.is_inexact_array)
-        zeros = jax.tree.map(lambda x: jnp.zeros((self.count, *x.shape), x.dtype), floats)
+        zeros = jax.tree.map(lambda x: _repeated(jnp.zeros_like(x), self.count), floats)
         cotangents = jax.tree.map(lambda zeros, c: zeros if c is None else c, zeros, cotangents)
         return self._in_blocks(cotangents)
 
@@ -113,8 +111,8 @@ class ManyScores(Scores):
 
         first = jax.tree.map(lambda x: x[0], (d_state, d_output, total))
         *_, kept, loss = eqx.filter_eval_shape(of_block, *first)
-        empty = lambda shape: lambda x: jnp.zeros((*shape, *x.shape), x.dtype)
-        kept, loss = jax.tree.map(empty((self.blocks,)), kept), jax.tree.map(empty(()), loss)
+        kept = jax.tree.map(lambda x: _repeated(jnp.zeros_like(x), self.blocks), kept)
+        loss = jax.tree.map(jnp.zeros_like, loss)
 
         def body(i, carry):
             *rest, _ = carry
@@ -145,7 +143,7 @@ class ManyScores(Scores):
     def _in_blocks(self, tree):
         """[scores, …] as [blocks, block, …], filled up with zeros."""
         missing = self.blocks * self.block - self.count
-        fill = lambda x: jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)])
+        fill = lambda x: jnp.concatenate([x, _repeated(jnp.zeros_like(x[0]), missing)])
         cut = lambda x: (fill(x) if missing else x).reshape(self.blocks, self.block, *x.shape[1:])
         return jax.tree.map(cut, tree)
 
@@ -170,7 +168,7 @@ def side_by_side(
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
             found = jax.vmap(functools.partial(call, OneScore()), axes)(inputs, cotangents)
         else:
-            whole = lambda b, x: x if b else jnp.broadcast_to(x, (count, *x.shape))
+            whole = lambda b, x: x if b else _repeated(x, count)
             cotangents = jax.tree.map(whole, batched[1], cotangents)
             found = call(ManyScores(count, size), inputs, cotangents)
         return found, jax.tree.map(lambda _: True, found)
@@ -184,6 +182,11 @@ def batched_together(results: PyTree, inputs: PyTree) -> PyTree:
     floats = jax.tree.leaves(eqx.filter(inputs, eqx.is_inexact_array))
     some = jnp.stack([jnp.isnan(x.reshape(-1)[0]) for x in floats if x.size])
     return jax.tree.map(lambda x: jnp.where(jnp.any(some), x, x), results)
+
+
+def _repeated(x, *counts):
+    """With further leading axes. (What is made from a shape alone is not where `x` is.)"""
+    return jnp.broadcast_to(x, (*counts, *x.shape))
 
 
 def _read_first(i, block):

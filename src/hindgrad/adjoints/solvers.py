@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 from optax.tree import norm
 
-from hindgrad import trees
+from hindgrad import placement, trees
 
 POWER_STEPS = 20
 """Products spent on estimating the largest eigenvalue."""
@@ -52,10 +52,28 @@ class ConjugateGradient(LinearSolver):
 
     def solve(self, matrix, vector, guess):
         # Not lineax: its breakdown test, 100 · epsilon · size, takes a float32 Hessian of some
-        # hundred parameters with a weak penalty for singular.
-        return jax.scipy.sparse.linalg.cg(
-            matrix, vector, guess, tol=self.tolerance, maxiter=self.steps
-        )[0]
+        # hundred parameters with a weak penalty for singular. Not jax.scipy: its inner products
+        # are refused on explicit meshes.
+        enough = self.tolerance**2 * _inner(vector, vector)
+
+        def unfinished(carry):
+            _, _, _, squared, step = carry
+            return (squared > enough) & (step < self.steps)
+
+        def solved(matrix, vector):
+            def advance(carry):
+                x, left, along, squared, step = carry
+                pushed = matrix(along)
+                rate = squared / _inner(along, pushed)
+                x, left = _plus(x, rate, along), _plus(left, -rate, pushed)
+                after = _inner(left, left)
+                return x, left, _plus(left, after / squared, along), after, step + 1
+
+            left = _minus(vector, matrix(guess))
+            begin = guess, left, left, _inner(left, left), jnp.int32(0)
+            return jax.lax.while_loop(unfinished, advance, begin)[0]
+
+        return jax.lax.custom_linear_solve(matrix, vector, solved, symmetric=True)
 
 
 class NormalEquations(LinearSolver):
@@ -154,13 +172,18 @@ def residual(matrix: Matrix, x: PyTree, vector: PyTree) -> Float[Array, ""]:
     return jnp.where(size == 0, 0, left / jnp.where(size == 0, 1, size))
 
 
+def random_like(tree: PyTree) -> PyTree:
+    """Normal draws, always the same, in the shapes and the places of a tree's arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(0), max(1, len(leaves)))
+    draw = lambda key, x: placement.like(jax.random.normal(key, x.shape, x.dtype), x)
+    return jax.tree.unflatten(structure, list(map(draw, keys, leaves)))
+
+
 def _rate(rate, matrix, vector):
     """The rate given, or one at which the iteration converges for a positive definite matrix."""
     if rate is not None:
         return jnp.asarray(rate, jnp.result_type(float))
-    leaves, structure = jax.tree.flatten(vector)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    draws = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
 
     def turn(_, carry):
         x, _ = carry
@@ -168,9 +191,14 @@ def _rate(rate, matrix, vector):
         x = matrix(x)
         return x, norm(x)
 
-    begin = jax.tree.unflatten(structure, draws), jnp.zeros((), jnp.result_type(*leaves))
+    begin = random_like(vector), jnp.zeros((), jnp.result_type(*jax.tree.leaves(vector)))
     _, largest = jax.lax.fori_loop(0, POWER_STEPS, turn, begin)
     return 1 / (MARGIN * _nonzero(largest))
+
+
+def _inner(x, y):
+    products = jax.tree.map(lambda a, b: jnp.sum(jnp.real(jnp.conj(a) * b)), x, y)
+    return sum(jax.tree.leaves(products), jnp.zeros(()))
 
 
 def _nonzero(x):

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from hindgrad import placement
+
 
 def directions(tree: PyTree, first: int | Int[Array, ""], count: int) -> PyTree:
     """`count` unit directions of a tree of floats, the one along its element number `first` (all
@@ -18,7 +20,7 @@ def directions(tree: PyTree, first: int | Int[Array, ""], count: int) -> PyTree:
     for leaf in leaves:
         numbers = begin + jnp.arange(leaf.size, dtype=jnp.int32).reshape(leaf.shape)
         one = jnp.expand_dims(element, tuple(range(1, leaf.ndim + 1))) == numbers[None]
-        units.append(one.astype(leaf.dtype))
+        units.append(placement.stacked_like(one.astype(leaf.dtype), leaf))
         begin += leaf.size
     return jax.tree.unflatten(structure, units)
 
@@ -94,7 +96,7 @@ def flat(tree: PyTree) -> Float[Array, " size"]:
     """All leaves end to end, in the widest of their dtypes."""
     leaves = jax.tree.leaves(tree)
     dtype = jnp.result_type(*leaves)
-    return jnp.concatenate([leaf.ravel().astype(dtype) for leaf in leaves])
+    return jnp.concatenate([placement.whole(leaf).ravel().astype(dtype) for leaf in leaves])
 
 
 def unflat(vector: Float[Array, " size"], like: PyTree) -> PyTree:
@@ -103,6 +105,6 @@ def unflat(vector: Float[Array, " size"], like: PyTree) -> PyTree:
     parts, begin = [], 0
     for leaf in leaves:
         part = vector[begin : begin + leaf.size]
-        parts.append(part.reshape(leaf.shape).astype(leaf.dtype))
+        parts.append(placement.like(part.reshape(leaf.shape).astype(leaf.dtype), leaf))
         begin += leaf.size
     return jax.tree.unflatten(structure, parts)

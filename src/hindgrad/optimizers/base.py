@@ -88,7 +88,7 @@ def _as_number(x):
 
 def zeros_for(params: PyTree) -> PyTree:
     """Memory like the parameters: zeros, in float32 at least."""
-    zeros = lambda p: jnp.zeros(p.shape, np.promote_types(p.dtype, np.float32))
+    zeros = lambda p: jnp.zeros_like(p, np.promote_types(p.dtype, np.float32))
     return jax.tree.map(zeros, params)
 
 

@@ -73,6 +73,7 @@ def test_imports_run_downward():
         "errors",
         "programs",
         "rules",
+        "several",
         "reductions",
         "transposes",
         "sums",

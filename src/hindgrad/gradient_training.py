@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from hindgrad import errors, rules, sums, trees
+from hindgrad import errors, rules, several, sums, trees
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.jaxprs import rewritten
 from hindgrad.optimizers.base import Optimizer
@@ -79,6 +79,7 @@ class GradientTraining(Dynamics):
         program, *_ = eqx.filter_make_jaxpr(lambda p, h, t, model: loss(p, h, batches(t), model))(
             params, hyper, start, model
         )
+        several.check_callbacks(program.jaxpr)
         return GradientTraining(
             loss=loss,
             batches=batches,

@@ -20,6 +20,7 @@ class Bar:
 
     def __init__(self, total: int, stage: str = "starting", *, shown: bool | None = None):
         self._total, self._name = total, stage
+        shown = False if _is_another_process() else shown
         self._bar = None if shown is False else _progress(transient=shown is None)
         if self._bar and shown is None and not self._bar.console.is_terminal:
             self._bar = None
@@ -70,6 +71,14 @@ class Bar:
             yield
         finally:
             self.__enter__()
+
+
+def _is_another_process():
+    """Whether this is one of several processes of a run, and not the first."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not jax.distributed.is_initialized():
+        return False
+    return jax.process_index() > 0
 
 
 def _progress(*, transient: bool) -> Any:

@@ -1,0 +1,78 @@
+"""Two processes of two devices each, which talk by gloo as two machines would."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import hindgrad as hg
+
+SCRIPT = Path(__file__).parent / "two_processes.py"
+
+
+def together(what):
+    """What the two processes print, line by line, and what they say on standard error."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, str(SCRIPT)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*command, rank, port, what], **pipes) for rank in "01"]
+    try:
+        said = [process.communicate(timeout=120) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], said
+    return [_by_name(out) for out, _ in said], [error for _, error in said]
+
+
+def _by_name(text):
+    return {
+        name: (result, int(s)) for name, result, s in re.findall(r"(\w+): (.*) \[(\d+) s\]", text)
+    }
+
+
+def on_one_device():
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(16, 4)), jnp.float32)
+    training = hg.Training(
+        lambda p, h, batch: jnp.mean((batch.data @ p - 1) ** 2) + h["l2"] * jnp.sum(p**2),
+        optimizer=hg.Momentum(lambda h, t: h["rate"], 0.9),
+        batches=hg.minibatches(rows, size=8, key=0),
+        steps=5,
+    )
+    score = lambda p, h, key: jnp.mean((rows @ p - 1) ** 2)
+    return hg.Objective(training, init=jnp.ones(4), score=score), {"l2": 0.01, "rate": 0.1}
+
+
+def test_values_are_those_of_one_device():
+    results, errors = together("values")
+    assert {name: r for name, (r, _) in results[0].items()} == {
+        name: r for name, (r, _) in results[1].items()
+    }
+    objective, hyper = on_one_device()
+    value, gradient = jax.value_and_grad(objective)(hyper)
+    tuned = hg.tune(objective, hyper, optax.adam(0.01), steps=2, progress=False).hyper
+    expected = {"Checkpointed": (value, gradient), "Reversible": (value, gradient), "tune": tuned}
+    for name, tree in expected.items():
+        found = np.array(results[0][name][0].split(), float)
+        np.testing.assert_allclose(found, np.asarray(jax.tree.leaves(tree)), rtol=1e-4)
+    assert "%" in errors[0]  # of the bar
+    assert "%" not in errors[1]
+
+
+def test_failures_reach_both():
+    results, _ = together("fails")
+    for found in results:
+        assert found["run"][0].startswith("raised RunError: Reversible: params left the range")
+        assert "Reversible: params left the range" in found["gradient"][0]
+        assert "nan" not in found["status"][0]
+        assert found["callback"][0].startswith("raised ValueError: The loss or the batches call")
+        assert not found["after"][0].startswith("raised")
+        assert max(seconds for _, seconds in found.values()) < 60

@@ -52,7 +52,14 @@ def same(printed, written):
     return all(math.isclose(float(a), float(b), rel_tol=0.03) for a, b in numbers)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(runnable(p))], ids=name)
+def is_run_here(page):
+    """Whether this process has the devices that the page is about."""
+    return (page.name == "devices.md") == (jax.device_count() == 8)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(runnable(p)) and is_run_here(p)], ids=name
+)
 def test_examples(page, tmp_path, monkeypatch):
     """One page's blocks in one namespace, in order; warnings are errors."""
     monkeypatch.chdir(tmp_path)

@@ -29,7 +29,7 @@ test-optimised: $(READY)
 # The library alone, without the commands and the experiments, and without what `test-optimised` runs.
 LIBRARY := $(filter-out $(OPTIMISED) tests/test_command.py,$(wildcard $(addsuffix /test_*.py, \
 	tests tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \
-	tests/segments tests/streams)))
+	tests/segments tests/streams tests/devices)))
 test-library: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIBRARY)
 

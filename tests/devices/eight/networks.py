@@ -15,7 +15,6 @@ keys = jax.random.split(jax.random.key(0), 3)
 PARAMS = {
     "w1": jax.random.normal(keys[0], (8, 16)) / 3,
     "w2": jax.random.normal(keys[1], (16, 8)) / 4,
-    "b": jnp.zeros(16),
 }
 ROWS = jax.random.normal(keys[2], (32, 8))
 HYPER = {"rate": jnp.float32(0.1), "l2": jnp.float32(0.01), "weights": jnp.ones(32)}
@@ -26,18 +25,17 @@ class Placing(NamedTuple):
 
     w1: P = P()
     w2: P = P()
-    b: P = P()
     rows: P = P()
 
 
 REPLICATED = Placing()
 DATA = Placing(rows=P("d"))
 FSDP = Placing(w1=P("d"), w2=P("d"), rows=P("d"))
-TENSOR = Placing(w1=P(None, "d"), w2=P("d"), b=P("d"))
+TENSOR = Placing(w1=P(None, "d"), w2=P("d"))
 
 
 def network(params, x):
-    h = jnp.tanh(x @ params["w1"] + params["b"][None])
+    h = jnp.tanh(x @ params["w1"])
     is_split = jax.typeof(h).sharding.spec[-1:] == ("d",)  # an explicit mesh wants to be told
     return jnp.matmul(h, params["w2"], out_sharding=P(None, None) if is_split else None)
 

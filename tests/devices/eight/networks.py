@@ -28,7 +28,6 @@ class Placing(NamedTuple):
     rows: P = P()
 
 
-REPLICATED = Placing()
 DATA = Placing(rows=P("d"))
 FSDP = Placing(w1=P("d"), w2=P("d"), rows=P("d"))
 TENSOR = Placing(w1=P(None, "d"), w2=P("d"))

@@ -38,11 +38,6 @@ class Layout(NamedTuple):
             groups.setdefault(("alone", i) if alone else kind, []).append(i)
         return Layout(tuple(shapes), tuple(map(tuple, groups.values())))
 
-    def shape(self, group: int) -> tuple[int, ...]:
-        """That of the group's array."""
-        shapes = [self.shapes[i] for i in self.groups[group]]
-        return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
-
     def join(self, group: int, leaves: Sequence[Array]) -> Array:
         """The group's leaves side by side; each is broadcast to its shape first."""
         shapes = [self.shapes[i] for i in self.groups[group]]

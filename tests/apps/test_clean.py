@@ -96,7 +96,7 @@ def test_the_cleaned_table_has_the_header_of_the_given_one(data, tmp_path):
     path = tmp_path / "odd.csv"
     text = ",a,a,label\n" + "".join(f"00{i},{i}.50,1e3,{i % 2}\n" for i in range(30))
     path.write_text(text)
-    _write_cleaned(tmp_path, np.array([0, 29]), read(str(path)), str(path))
+    _write_cleaned(tmp_path, np.array([0, 29]), read(str(path)))
     lines = text.splitlines()
     assert (tmp_path / "cleaned.csv").read_text().splitlines() == [lines[0], *lines[2:-1]]
 

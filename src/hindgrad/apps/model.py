@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import hindgrad as hg
-from hindgrad.apps.table import DataError, Kind, Table, strata
+from hindgrad.apps.splits import Split, set_aside, split_of
+from hindgrad.apps.table import Kind, Table
+from hindgrad.apps.tables.encoder import Fitted
 from hindgrad.schedules import (
     Between,
     KnotSchedule,
@@ -130,9 +132,7 @@ class Problem(eqx.Module):
 
     pool: Rows
     test: Rows
-    strata: Int[Array, " pool"]
-    train_slots: Int[Array, " train"]
-    valid_slots: Int[Array, " valid"]
+    division: Split
     target_scale: Float[Array, ""]
     network: Network = eqx.field(static=True)
 
@@ -142,11 +142,10 @@ class Problem(eqx.Module):
         return hg.Objective(self.training, init=Init(self.network.sizes), score=self.score)
 
     def split(self, key: PRNGKeyArray) -> tuple[Rows, Rows]:
-        """Draws the rows to train on and those to validate on, stratified."""
-        noise = jax.random.uniform(jax.random.fold_in(key, 1), self.strata.shape)
-        order = jnp.lexsort((noise, self.strata))
-        take = lambda slots: Rows(self.pool.x[order[slots]], self.pool.y[order[slots]])
-        return take(self.train_slots), take(self.valid_slots)
+        """Draws the rows to train on and those to validate on."""
+        train, valid = self.division.draw(key)
+        take = lambda rows: Rows(self.pool.x[rows], self.pool.y[rows])
+        return take(train), take(valid)
 
     def training(self, key: PRNGKeyArray) -> hg.Training:
         """Draws a training."""
@@ -212,79 +211,70 @@ def predict(params: Params, x: Float[Array, "rows features"]) -> Float[Array, "r
 
 
 class Standard(NamedTuple):
-    """The standardisation that was learned from the pool."""
+    """How rows become what a network takes: all of it was learned from the pool."""
 
+    columns: Fitted
     mean: np.ndarray
     std: np.ndarray
+    """Of the numbers that the columns become, [width]."""
     target_mean: float
     target_std: float
 
-    def rows(self, table: Table, taken: np.ndarray) -> Rows:
-        """Some rows of the table, standardised."""
-        x = np.clip((table.x[taken] - self.mean) / self.std, -CLIP, CLIP)
-        y = table.y[taken]
-        if table.kind == "classification":
-            return Rows(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
-        y = (y - self.target_mean) / self.target_std
-        return Rows(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+    def features(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers [rows, width], standardised, float32."""
+        return np.clip((numbers - self.mean) / self.std, -CLIP, CLIP).astype(np.float32)
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Class indices, or standardised targets, [rows]."""
+        if y.dtype.kind != "f":
+            return y.astype(np.int32)
+        return ((y - self.target_mean) / self.target_std).astype(np.float32)
 
 
-def standardise(table: Table, pool: np.ndarray) -> Standard:
-    """Means and standard deviations over the pool; a constant feature is left at zero."""
-    x = table.x[pool].astype(np.float64)
+def standardise(table: Table, pool: np.ndarray) -> tuple[np.ndarray, Standard]:
+    """All rows as numbers [rows, width], and how they are standardised: means and standard
+    deviations over the pool; what is constant there is left at zero."""
+    numbers, columns = table.encoded(pool)
+    x = numbers[pool].astype(np.float64)
     mean, std = x.mean(axis=0), x.std(axis=0)
     varies = std > CONSTANT * np.abs(x).max(axis=0)
     mean, std = np.where(varies, mean, x[0]), np.where(varies, std, 1.0)
     if table.kind == "classification":
-        return Standard(mean, std, 0.0, 1.0)
+        return numbers, Standard(columns, mean, std, 0.0, 1.0)
     y = table.y[pool].astype(np.float64)
-    return Standard(mean, std, float(y.mean()), float(y.std()) or 1.0)
+    return numbers, Standard(columns, mean, std, float(y.mean()), float(y.std()) or 1.0)
 
 
-def center_and_scale(table: Table, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the rows of the pool, and scales: pixels of images by one scale, other features
-    each by its own. Both [features]."""
-    standard = standardise(table, pool)
+def center_and_scale(table: Table, pool: np.ndarray) -> tuple[np.ndarray, Standard]:
+    """All rows as numbers, and their standardisation by the pool: pixels of images by one scale,
+    other features each by its own."""
+    numbers, standard = standardise(table, pool)
     if table.image is None:
-        return standard.mean, standard.std
-    return standard.mean, np.full_like(standard.std, table.x[pool].std() or 1.0)
+        return numbers, standard
+    scale = np.full_like(standard.std, table.x[pool].std() or 1.0)
+    return numbers, standard._replace(std=scale)
 
 
 def draw_problem(
     table: Table, network: Network, *, test: float, valid: float, seed: int
 ) -> tuple[Problem, Standard]:
-    """Sets the test rows aside, stratified by `seed`, and standardises by the others.
+    """Sets the test rows aside by `seed`, stratified or by groups, and standardises by the others.
 
     `test` and `valid` are shares of all rows.
     """
-    groups = strata(table)
-    noise = np.random.default_rng(seed).random(len(groups))
-    order = np.lexsort((noise, groups))
-    pool_slots, test_slots = _slots(np.bincount(groups), test)
-    pool = order[pool_slots]
-    train_slots, valid_slots = _slots(np.bincount(groups[pool]), valid / (1 - test))
-    if not len(valid_slots):
-        raise DataError(
-            f"{table.name}: --test {test:g} leaves no row of any class to validate by; lower it."
-        )
-    standard = standardise(table, pool)
+    pool, tested = set_aside(table, test, seed)
+    division = split_of(table, pool, valid / (1 - test))
+    numbers, standard = standardise(table, pool)
+
+    def rows(taken: np.ndarray) -> Rows:
+        x, y = standard.features(numbers[taken]), standard.targets(table.y[taken])
+        return Rows(jnp.asarray(x), jnp.asarray(y))
+
     problem = Problem(
-        pool=standard.rows(table, pool),
-        test=standard.rows(table, order[test_slots]),
-        strata=jnp.asarray(groups[pool]),
-        train_slots=jnp.asarray(train_slots),
-        valid_slots=jnp.asarray(valid_slots),
+        pool=rows(pool),
+        test=rows(tested),
+        division=division,
         target_scale=jnp.float32(standard.target_std),
         network=network,
     )
     return problem, standard
-
-
-def _slots(counts: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, in an order that is sorted by group, of the rows that stay and of those that are
-    set aside: `share` of each group, at least one row, and never all."""
-    apart = np.clip(np.round(share * counts).astype(int), 1, np.maximum(counts - 1, 0))
-    starts = np.cumsum(counts) - counts
-    aside = [np.arange(a, a + n) for a, n in zip(starts, apart, strict=True)]
-    stay = [np.arange(a + n, a + c) for a, n, c in zip(starts, apart, counts, strict=True)]
-    return np.concatenate(stay), np.concatenate(aside)

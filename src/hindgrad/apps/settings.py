@@ -19,7 +19,7 @@ Label = Annotated[
     str | None,
     _arg(
         metavar="COLUMN",
-        help="The label's column; found if it is called label, target, y or class.",
+        help="The label's column; unless given, found by its name or place.",
     ),
 ]
 Classes = Annotated[
@@ -29,6 +29,17 @@ Classes = Annotated[
     ),
 ]
 Drop = Annotated[tuple[str, ...], _arg(metavar="COLUMN ...", help="Columns to leave out.")]
+Keep = Annotated[
+    tuple[str, ...],
+    _arg(
+        metavar="COLUMN ...",
+        help="Columns to learn from even if they look like ids or give the label away.",
+    ),
+]
+Group = Annotated[
+    str | None,
+    _arg(metavar="COLUMN", help="Rows of one value, such as a patient's, stay in one part."),
+]
 Rows = Annotated[int | None, _arg(help="Take this many rows, at random.")]
 Seed = Annotated[int, _arg(help="It decides everything that is random.")]
 Resume = Annotated[Flag, _arg(help="Go on with an interrupted run in --out.")]

@@ -1,28 +1,42 @@
-"""Reading a table of examples with a label from CSV, Parquet, NPZ, or a built-in data set."""
+"""Reading a table of examples with a label: a file as people have it, or a built-in data set."""
 
-import datetime
-import decimal
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hindgrad.apps import datasets
 from hindgrad.apps.datasets import DataError as DataError
-from hindgrad.apps.readers import listed, quoted, read_csv, read_npz, read_parquet
-
-Kind = Literal["classification", "regression"]
-Task = Literal["auto", "classification", "regression"]
-
-FEW = 20
-"""Integer labels with at most this many values are taken for classes."""
+from hindgrad.apps.tables.columns import Coded, Column, code, code_like
+from hindgrad.apps.tables.encoder import Encoder, Fitted
+from hindgrad.apps.tables.formats import read_source
+from hindgrad.apps.tables.labels import Kind as Kind
+from hindgrad.apps.tables.labels import class_codes, label_values, without_missing
+from hindgrad.apps.tables.leave import NOTHING, find_left_out, told
+from hindgrad.apps.tables.names import FEW as FEW
+from hindgrad.apps.tables.source import Arrays, Origin, Source
+from hindgrad.apps.tables.uses import (
+    Asked,
+    apart,
+    check_finite,
+    groups_of,
+    label_note,
+    missing_notes,
+    together,
+)
+from hindgrad.apps.tables.words import listed, quoted
 
 MIN_ROWS = 20
 MIN_ROWS_PER_CLASS = 3
+"""Classes of fewer rows are not in every part of a split."""
+
+GROUPS = {"phoneme": "speaker", "omniglot": "drawer"}
+"""What the rows of built-in data sets are kept together by."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +45,8 @@ class Table:
 
     name: str
     x: np.ndarray
-    """Features, floats [rows, features]: in float64 from files, as float32 would merge values such
-    as times in milliseconds."""
+    """The columns to learn from, floats [rows, features], as `Coded` has them: in float64 from
+    files, as float32 would merge values such as times in milliseconds."""
     y: np.ndarray
     """int32 class indices, or float64 targets."""
     kind: Kind
@@ -42,58 +56,119 @@ class Table:
     label: str
     image: tuple[int, ...] | None = None
     """The shape of a row as an image, if it is one."""
+    columns: tuple[Column, ...] = ()
+    """What each feature is; numbers unless given."""
+    groups: np.ndarray | None = None
+    """Numbers of the groups of rows [rows] that are on one side of every split."""
+    rows: np.ndarray | None = None
+    """The numbers of these rows in the file, from 0; all of them, in order, unless given."""
+    origin: Origin | None = None
+    """The file, to be written again."""
+    notes: tuple[str, ...] = ()
+    """What was found out and decided while reading, in words; the label first."""
+
+    @cached_property
+    def coded(self) -> Coded:
+        """The features with what they are."""
+        return Coded(self.columns or tuple(Column(name) for name in self.features), self.x)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """How a row becomes the numbers that a network takes."""
+        return Encoder.of(self.coded.columns, self.x, len(self.classes))
+
+    def encoded(self, pool: np.ndarray) -> tuple[np.ndarray, Fitted]:
+        """All rows as numbers [rows, encoder.width], fitted on those of the pool alone."""
+        fitted, own = self.encoder.fit(self.x[pool], self.y[pool])
+        numbers = fitted.transform(self.coded)
+        if numbers is not self.x:
+            numbers[pool] = own
+        return numbers, fitted
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers of the rows in the file."""
+        return np.arange(len(self.y)) if self.rows is None else self.rows
 
     def fingerprint(self) -> str:
         """A checksum of the contents."""
         digest = hashlib.sha256(repr((self.classes, self.features, self.x.shape)).encode())
-        digest.update(np.ascontiguousarray(self.x).tobytes())
-        digest.update(np.ascontiguousarray(self.y).tobytes())
+        if self.columns:
+            digest.update(repr(self.columns).encode())
+        for array in (self.x, self.y, self.groups):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
 
-def read(
-    data: str,
-    *,
-    label: str | None = None,
-    task: Task = "auto",
-    drop: Sequence[str] = (),
-    rows: int | None = None,
-    seed: int = 0,
-) -> Table:
+def read(data: str, *, rows: int | None = None, seed: int = 0, **asked: Any) -> Table:
     """Reads a table, checked so that it can be trained on.
 
     **Arguments:**
 
-    - `data`: a built-in name, or the path of a .csv, .parquet or .npz file.
-    - `label`: the label's column (or array of an npz); found by its name unless given.
-    - `task`: whether the label is a class or a quantity; `auto` takes text, and integers of at
-      most 20 values, for classes.
-    - `drop`: columns to leave out.
+    - `data`: a built-in name, or the path of a file.
     - `rows`: how many rows to take, drawn at random by `seed`; all unless given.
+    - `label`: the label's column (or array of an npz); found by its name or place unless given.
+    - `task`: whether the label is a class or a quantity; `auto` takes text, and whole numbers of
+      at most 20 values, for classes.
+    - `drop`: columns to leave out.
+    - `keep`: columns to learn from even if they look like ids, or give the label away.
+    - `group`: a column whose values are kept on one side of every split.
 
     Raises `DataError`, whose message is one line, if the data cannot be used.
     """
-    table = read_any(data, label=label, task=task, drop=drop)
+    table = read_any(data, **asked)
     if rows is not None:
         table = _sample(table, rows, seed)
-    _check_labels(table)
-    return table
+    return _checked(table)
 
 
 def read_as_asked(settings: Any) -> Table:
     """The table that a command's settings name: `read` with those of its arguments they have."""
-    names = ("label", "task", "drop", "rows", "seed")
+    names = ("label", "task", "drop", "keep", "group", "rows", "seed")
     options = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
     return read(settings.data, **options)
 
 
-def read_any(
-    data: str, *, label: str | None = None, task: Task = "auto", drop: Sequence[str] = ()
-) -> Table:
+def read_any(data: str, **asked: Any) -> Table:
     """Reads a table like `read`, also one too small to be trained on."""
     if data in datasets.NAMES:
-        return _builtin(data, label, task, drop)
-    return _from_file(Path(data), label, task, drop)
+        return _builtin(data, Asked(**asked))
+    path = Path(data)
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file, and no built-in data set of that name "
+            f"({', '.join(datasets.NAMES)})."
+        )
+    return _from_source(path, read_source(path), Asked(**asked))
+
+
+def read_like(data: str, table: Table, **asked: Any) -> Table:
+    """The rows of another file, with the columns and the classes of a table.
+
+    Raises `DataError` if it lacks a column, or has classes that the table does not have.
+    """
+    path = Path(data)
+    if not path.exists():
+        raise DataError(f"{path}: no such file.")
+    _, frame, label = apart(path, read_source(path), Asked(**asked))
+    there, label = without_missing(label)
+    y, classes = class_codes(path, label)
+    check_columns(path, list(frame.columns), table.features)
+    coded = code_like(frame.loc[there].reset_index(drop=True), table.coded.columns)
+    unknown = sorted(set(classes) - set(table.classes))
+    if unknown:
+        raise DataError(f"{path} has the class '{unknown[0]}', which the data does not have.")
+    y = np.array([table.classes.index(name) for name in classes], np.int32)[y]
+    columns = coded.columns if table.columns else ()
+    return replace(table, x=coded.x, y=y, columns=columns, groups=None, rows=None)
+
+
+def check_columns(where: object, there: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raises `DataError` naming the columns that are wanted and not there."""
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        raise DataError(f"{where} has other columns than the data: there is no {quoted(absent)}.")
 
 
 def check_classes(table: Table, command: str) -> None:
@@ -102,7 +177,7 @@ def check_classes(table: Table, command: str) -> None:
         raise DataError(
             f"{table.name}: the label '{table.label}' is a quantity ({len(np.unique(table.y))} "
             f"values), and {command} is for classes; add --task classification if these are "
-            "classes."
+            "classes, or name another column with --label."
         )
 
 
@@ -116,167 +191,128 @@ def strata(table: Table) -> np.ndarray:
     return np.unique(np.searchsorted(edges, table.y), return_inverse=True)[1].astype(np.int32)
 
 
-def _builtin(name: str, label: str | None, task: Task, drop: Sequence[str]) -> Table:
-    for option, value in (("--label", label), ("--drop", drop)):
+def _builtin(name: str, asked: Asked) -> Table:
+    for option, value in (("label", asked.label), ("drop", asked.drop), ("keep", asked.keep)):
         if value:
-            raise DataError(f"{option} is for files; the built-in '{name}' has fixed columns.")
-    if task == "regression":
+            raise DataError(f"--{option} is for files; the built-in '{name}' has fixed columns.")
+    if asked.task == "regression":
         raise DataError(f"--task regression does not fit the built-in '{name}', which has classes.")
     data = datasets.load(name)
-    features = tuple(f"x{i}" for i in range(data.x.shape[1]))
-    y = data.y.astype(np.int32)
+    group = asked.group or GROUPS.get(name)
+    if group is not None and group not in data.groups:
+        known = quoted(list(data.groups)) if data.groups else "none"
+        raise DataError(f"--group names '{group}', which '{name}' does not have; it has {known}.")
+    groups = None if group is None else pd.factorize(data.groups[group])[0].astype(np.int32)
+    words = () if group is None else (together(group, groups),)
     return Table(
         name,
         data.x.astype(np.float32),
-        y,
+        data.y.astype(np.int32),
         "classification",
         data.classes,
-        features,
+        tuple(f"x{i}" for i in range(data.x.shape[1])),
         "y",
         data.image,
+        groups=groups,
+        origin=Arrays(
+            {"x": data.x.reshape(-1, *(data.image or data.x.shape[1:])), "y": data.y}, len(data.y)
+        ),
+        notes=words,
     )
 
 
-def _from_file(path: Path, label: str | None, task: Task, drop: Sequence[str]) -> Table:
-    readers = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
-    reader = readers.get(path.suffix.lower())
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file, and no built-in data set of that name "
-            f"({', '.join(datasets.NAMES)})."
-        )
-    if reader is None or not path.is_file():
-        raise DataError(f"{path}: not a .csv, .parquet or .npz file.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty.")
-    frame, found, image = reader(path, label, drop)
-    absent = [column for column in drop if column not in frame.columns]
-    if absent:
-        raise DataError(f"{path}: --drop names {quoted(absent)}, which the data does not have.")
-    if found in drop:
-        raise DataError(f"{path}: --drop names the label '{found}'.")
-    frame = frame.drop(columns=list(drop))
-    features = [column for column in frame.columns if column != found]
-    if not features:
-        raise DataError(f"{path}: there is no column but the label '{found}'.")
-    if len(frame) == 0:
+def _from_source(path: Path, source: Source, asked: Asked) -> Table:
+    choice, frame, label = apart(path, source, asked)
+    there, label = without_missing(label)
+    kept = frame.columns.difference([*asked.drop, choice.name], sort=False)
+    kept = [name for name in kept if name != asked.group]
+    if not kept:
+        raise DataError(f"{path}: there is no column but the label '{choice.name}'.")
+    if not len(label):
         raise DataError(f"{path}: there are columns, but no rows.")
-    _check_missing(path, frame)
-    x = _features(path, frame.drop(columns=found))
-    y, kind, classes = _labels(path, pd.Series(frame[found]), task)
-    image = None if drop else image
-    return Table(path.stem, x, y, kind, classes, tuple(features), found, image)
-
-
-def _check_missing(path: Path, frame: pd.DataFrame) -> None:
-    missing = frame.isna().to_numpy().sum(axis=0)
-    if missing.any():
-        counts = _counted(frame, missing)
-        raise DataError(
-            f"{path}: missing values in {listed(counts)}; fill them in, or leave those rows out, "
-            "or --drop the columns."
-        )
-
-
-def _features(path: Path, frame: pd.DataFrame) -> np.ndarray:
-    text = [str(name) for name, column in frame.items() if not _is_number(column)]
-    if text:
-        raise DataError(
-            f"{path}: columns that are not numbers: {quoted(text)}; encode them as numbers or "
-            "--drop them."
-        )
-    values = frame.to_numpy(np.float64)
-    bad = ~(np.abs(values) < np.finfo(np.float32).max)
-    if bad.any():
-        counts = listed(_counted(frame, bad.sum(axis=0)))
-        raise DataError(f"{path}: infinite or too large values in {counts}; fix or --drop.")
-    return values
-
-
-def _labels(path: Path, column: pd.Series, task: Task) -> tuple[np.ndarray, Kind, tuple[str, ...]]:
-    number = _is_number(column) and not pd.api.types.is_bool_dtype(column)
-    if number and not np.all(np.abs(column.to_numpy(np.float64)) < np.finfo(np.float32).max):
-        raise DataError(f"{path}: infinite or too large values in the label '{column.name}'.")
-    if task == "auto":
-        values = column.unique() if number else []
-        few = len(values) <= FEW and bool(np.all(np.mod(np.asarray(values), 1) == 0))
-        task = "classification" if few else "regression"
-    if task == "classification":
-        y, classes = _codes(path, column)
-        return y, "classification", classes
-    if not number:
-        raise DataError(f"{path}: --task regression, but the label '{column.name}' is no number.")
-    return column.to_numpy(np.float64), "regression", ()
-
-
-def _codes(path: Path, column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class indices, and the names of the classes."""
-    try:
-        values, codes = np.unique(column.to_numpy(), return_inverse=True)
-        classes = tuple(_class_name(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: the label '{column.name}' holds {type(column.iloc[0]).__name__}s; give it as "
-            "numbers or text."
-        ) from error
-    if len(set(classes)) < len(classes):
-        raise DataError(
-            f"{path}: different values of the label '{column.name}' are written alike; give them "
-            "as text."
-        )
-    return codes.astype(np.int32), classes
-
-
-def _class_name(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if not isinstance(value, (str, float, int, np.generic, datetime.date, decimal.Decimal)):
-        raise TypeError(type(value).__name__)
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)  # type: ignore[arg-type]
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
+    y, kind, classes = label_values(path, label, asked.task)
+    coded = code(frame.loc[there, kept].reset_index(drop=True))
+    check_finite(path, coded)
+    left = dict(find_left_out(coded, y, choice.name, kind == "regression"))
+    left = {name: why for name, why in left.items() if name not in asked.keep}
+    only = ()
+    if len(left) == len(kept):  # with nothing else to learn from, learn from these
+        only = tuple(f"Kept, as there is nothing else: '{n}' ({w})." for n, w in left.items())
+        left = {name: why for name, why in left.items() if why == NOTHING}
+    if len(left) == len(kept):
+        raise DataError(f"{path}: there is no value in any column but the label '{choice.name}'.")
+    used = [i for i, name in enumerate(kept) if name not in left]
+    columns = tuple(coded.columns[i] for i in used)
+    numbers = all(column.kind == "number" for column in columns)
+    groups, words = groups_of(frame, asked.group, there)
+    return Table(
+        path.name.split(".")[0] or path.name,
+        np.ascontiguousarray(coded.x[:, used]),
+        y,
+        kind,
+        classes,
+        tuple(column.name for column in columns),
+        choice.name,
+        None if asked.drop or left else source.image,
+        columns=() if numbers else columns,
+        groups=groups,
+        rows=None if there.all() else np.flatnonzero(there),
+        origin=source.origin,
+        notes=(
+            label_note(choice, kind, classes, y),
+            *source.notes,
+            *missing_notes(coded, len(there) - len(y), choice.name),
+            *told(left),
+            *only,
+            *words,
+        ),
+    )
 
 
 def _sample(table: Table, rows: int, seed: int) -> Table:
     if rows > len(table.y):
         raise DataError(f"--rows {rows} is more than the {len(table.y)} rows of '{table.name}'.")
     taken = np.sort(np.random.default_rng(seed).permutation(len(table.y))[:rows])
-    return replace(table, x=table.x[taken], y=table.y[taken])
+    groups = None if table.groups is None else table.groups[taken]
+    return replace(
+        table, x=table.x[taken], y=table.y[taken], groups=groups, rows=table.numbers[taken]
+    )
 
 
-def _check_labels(table: Table) -> None:
+def _checked(table: Table) -> Table:
+    """The table, with a word on what it is too small for.
+
+    Raises `DataError` if nothing can be learned from it.
+    """
     where = f"{table.name}: the label '{table.label}'"
     if len(table.y) < MIN_ROWS:
         raise DataError(
             f"{table.name}: {len(table.y)} rows are too few to split three ways; at least "
             f"{MIN_ROWS} are needed."
         )
+    if table.groups is not None and len(np.unique(table.groups)) < MIN_ROWS_PER_CLASS:
+        raise DataError(f"{table.name}: --group makes fewer than {MIN_ROWS_PER_CLASS} groups.")
     if table.kind == "regression":
         if np.ptp(table.y) == 0:
             raise DataError(f"{where} has the same value, {table.y[0]:g}, in every row.")
-        return
+        return table
     counts = np.bincount(table.y, minlength=len(table.classes))
     if np.count_nonzero(counts) < 2:
         raise DataError(
             f"{where} has one class only, '{table.classes[int(counts.argmax())]}'; at least two "
             "are needed."
         )
+    if counts.max() < MIN_ROWS_PER_CLASS:
+        raise DataError(
+            f"{where} has {len(counts)} classes in {len(table.y)} rows; name another column with "
+            "--label, or use --task regression if it is a quantity."
+        )
     rare = [
         f"'{name}' ({count})"
         for name, count in zip(table.classes, counts, strict=True)
-        if count < MIN_ROWS_PER_CLASS
+        if 0 < count < MIN_ROWS_PER_CLASS
     ]
-    if rare:
-        raise DataError(
-            f"{where} has classes of fewer than {MIN_ROWS_PER_CLASS} rows: {listed(rare)}; leave "
-            "them out or merge them, or use --task regression if it is a quantity."
-        )
-
-
-def _counted(frame: pd.DataFrame, counts: np.ndarray) -> list[str]:
-    """The columns whose count is not zero, with it."""
-    pairs = zip(frame.columns, counts, strict=True)
-    return [f"{column} ({count})" for column, count in pairs if count]
+    if not rare:
+        return table
+    note = f"Classes of too few rows to be in every part of a split: {listed(rare)}."
+    return replace(table, notes=(*table.notes, note))

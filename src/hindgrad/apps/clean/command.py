@@ -1,6 +1,6 @@
 """`hindgrad clean`: finds the rows whose labels are wrong."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,9 @@ from hindgrad.apps.clean.suspicion import (
 )
 from hindgrad.apps.console import say
 from hindgrad.apps.datasets import NAMES
-from hindgrad.apps.model import CLIP, center_and_scale, weights
-from hindgrad.apps.settings import ArgumentError, check_positions, check_room, identity
-from hindgrad.apps.table import DataError, Table, check_classes, read_any, read_as_asked
+from hindgrad.apps.model import center_and_scale, weights
+from hindgrad.apps.settings import check_positions, check_room, identity
+from hindgrad.apps.table import DataError, Table, check_classes, read_as_asked, read_like
 from hindgrad.apps.work import Work
 from hindgrad.progress import Bar
 from hindgrad.tuning.tune import HELD_OUT_DRAWS
@@ -39,6 +39,8 @@ class Rows:
     y: np.ndarray
     trusted: np.ndarray
     """Which labels are known to be right."""
+    groups: np.ndarray | None = None
+    """Numbers of groups that no half and no fold divides, if there are any."""
 
 
 def run(settings: Clean, console: Console) -> None:
@@ -50,10 +52,11 @@ def run(settings: Clean, console: Console) -> None:
     rows = _rows(settings, table, trusted)
     check_positions(settings.steps, _learner(settings, table).batch(len(rows.y)))
     call = identity(settings) | {"fingerprint": _fingerprint(table, trusted)}
+    say(console, table.notes)
     results = work.results(
         call,
         lambda: _results(settings, call, table, rows, work),
-        lambda folder, results: clean_outputs.write(folder, results, table, settings.data),
+        lambda folder, results: clean_outputs.write(folder, results, table),
         report=partial(say, console),
     )
     clean_outputs.show(results, settings.out, console)
@@ -66,7 +69,7 @@ def suspicion(rows: Rows, learner: Learner, settings: Clean, work: Work) -> dict
     How many labels are right, the sum that the weights may have, is counted by networks trained
     on all rows alike: as many as agree with them.
     """
-    problem = cleaning(rows.x, rows.y, rows.trusted, learner)
+    problem = cleaning(rows.x, rows.y, rows.trusted, learner, rows.groups)
     key = jax.random.key(settings.seed)
     tune_cost = cost.tuning(settings.steps_outer, HELD_OUT_DRAWS)
     total = (1 + DIVISIONS) * FOLDS + settings.repeats * tune_cost
@@ -128,10 +131,12 @@ def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) 
             "features": len(table.features),
             "classes": list(table.classes),
             "label": table.label,
+            "notes": list(table.notes),
             "trusted": int(rows.trusted.sum()),
         },
         "suspicious": suspicious,
-        "removed": sorted(order[:removed].tolist()),
+        "removed": sorted(table.numbers[order[:removed]].tolist()),
+        "rows": table.numbers.tolist(),
         "order": order.tolist(),
         "weight": weights.tolist(),
         "learned": found["learned"][:count],
@@ -142,33 +147,20 @@ def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) 
 
 
 def _learner(settings: Clean, table: Table) -> Learner:
-    sizes = (table.x.shape[1], *settings.layers, len(table.classes))
+    sizes = (table.encoder.width, *settings.layers, len(table.classes))
     check_room(4 * weights(sizes), "--hidden")
     return Learner(sizes, settings.steps)
 
 
 def _trusted_file(settings: Clean, table: Table) -> Table | None:
-    """The rows of a trusted file, with the classes and in the order of columns of the table."""
+    """The rows of a trusted file, with the classes and the columns of the table."""
     if settings.trusted is None or settings.fraction is not None:
         return None
-    where = f"--trusted {settings.trusted}"
     label = None if settings.data in NAMES else table.label
     try:
-        trusted = read_any(settings.trusted, label=label, task="classification", drop=settings.drop)
+        return read_like(settings.trusted, table, label=label)
     except DataError as error:
         raise DataError(f"--trusted: {error}") from error
-    if set(trusted.features) != set(table.features):
-        raise ArgumentError(
-            f"{where} has other columns than {settings.data}; give a file with the same ones."
-        )
-    unknown = sorted(set(trusted.classes) - set(table.classes))
-    if unknown:
-        raise ArgumentError(
-            f"{where} has the class '{unknown[0]}', which {settings.data} does not have."
-        )
-    columns = [trusted.features.index(name) for name in table.features]
-    y = np.array([table.classes.index(name) for name in trusted.classes])[trusted.y]
-    return replace(trusted, x=trusted.x[:, columns], y=y.astype(np.int32), classes=table.classes)
 
 
 def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
@@ -178,12 +170,16 @@ def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
     if settings.fraction is not None:
         drawn = np.random.default_rng(settings.seed).permutation(count)
         known[drawn[: max(1, round(settings.fraction * count))]] = True
-    mean, scale = center_and_scale(table, np.arange(count))
-    parts = [table] if trusted is None else [table, trusted]
-    x = np.concatenate([np.clip((part.x - mean) / scale, -CLIP, CLIP) for part in parts])
-    y = np.concatenate([part.y for part in parts])
-    outside = np.ones(len(y) - count, bool)
-    return Rows(x.astype(np.float32), y, np.concatenate([known, outside]))
+    numbers, standard = center_and_scale(table, np.arange(count))
+    x, y, groups = [standard.features(numbers)], [table.y], table.groups
+    if trusted is not None:
+        x.append(standard.features(standard.columns.transform(trusted.coded)))
+        y.append(trusted.y)
+        if groups is not None:  # each trusted row is a group of its own
+            groups = np.concatenate([groups, groups.max() + 1 + np.arange(len(trusted.y))])
+    labels = np.concatenate(y)
+    outside = np.ones(len(labels) - count, bool)
+    return Rows(np.concatenate(x), labels, np.concatenate([known, outside]), groups)
 
 
 def _fingerprint(table: Table, trusted: Table | None) -> str:

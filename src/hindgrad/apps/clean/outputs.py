@@ -5,25 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
-from hindgrad.apps import datasets
 from hindgrad.apps.clean import pictures as suspects
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.report import figures
 from hindgrad.apps.table import Table
+from hindgrad.apps.tables.formats import READERS, TEXTS
+from hindgrad.apps.tables.text import COMPRESSED
 from hindgrad.apps.work import RESULTS
 
 Results = dict[str, Any]
 
 SUSPECTS = "suspects.csv"
 CLEANED = "cleaned"
+SUFFIXES = [*READERS, *(text + packed for text in TEXTS for packed in COMPRESSED)]
 FILES = {
     SUSPECTS: "every row, the most suspicious first",
-    f"{CLEANED}.csv": "the data set without them",
-    f"{CLEANED}.parquet": "the data set without them",
-    f"{CLEANED}.npz": "the data set without them",
+    **{f"{CLEANED}{suffix}": "the data set without them" for suffix in SUFFIXES},
     "found.png": "the weights, and which labels were mistaken for which",
     "suspects.png": "the most suspicious images",
     RESULTS: "everything in numbers",
@@ -33,10 +32,10 @@ SHOWN = 10
 """How many of the suspicious rows are printed."""
 
 
-def write(folder: Path, results: Results, table: Table, data: str) -> None:
+def write(folder: Path, results: Results, table: Table) -> None:
     """Writes all files into a folder."""
     _write_suspects(folder / SUSPECTS, results)
-    _write_cleaned(folder, np.array(results["removed"], int), table, data)
+    _write_cleaned(folder, np.array(results["removed"], int), table)
     _write_pictures(folder, results, table)
 
 
@@ -60,9 +59,8 @@ def summary(results: Results, out: Path) -> list[str]:
         lines.append("The most suspicious rows (counted from 0), label → likelier:")
     names, label, likelier = data["classes"], results["label"], results["likelier"]
     for row in results["order"][: min(SHOWN, count)]:
-        lines.append(
-            f"  row {row}: {names[label[row]]} → {names[likelier[row]]}, weight {weights[row]:.3f}"
-        )
+        change = f"{names[label[row]]} → {names[likelier[row]]}"
+        lines.append(f"  row {results['rows'][row]}: {change}, weight {weights[row]:.3f}")
     lines.append(f"The cleaned data set leaves out {removed:,} rows and keeps {rows - removed:,}.")
     if count:
         lines.append(
@@ -83,42 +81,15 @@ def _write_suspects(path: Path, results: Results) -> None:
         writer = csv.writer(file)
         writer.writerow(["row", "label", "likelier", "weight"])
         for row in results["order"]:
-            writer.writerow([row, names[label[row]], names[likelier[row]], f"{weight[row]:.6f}"])
+            number, classes = results["rows"][row], [names[label[row]], names[likelier[row]]]
+            writer.writerow([number, *classes, f"{weight[row]:.6f}"])
 
 
-def _write_cleaned(folder: Path, removed: np.ndarray, table: Table, data: str) -> None:
+def _write_cleaned(folder: Path, removed: np.ndarray, table: Table) -> None:
     """The data in its own format, with all its columns, without the removed rows."""
-    kept = np.setdiff1d(np.arange(len(table.y)), removed)
-    suffix = ".npz" if data in datasets.NAMES else Path(data).suffix.lower()
-    path = folder / f"{CLEANED}{suffix}"
-    if suffix == ".csv":
-        # As text, so that every number, and the header, stays as it was written.
-        lines = pd.read_csv(data, dtype=str, keep_default_na=False, header=None)
-        lines.iloc[[0, *(kept + 1)]].to_csv(path, index=False, header=False)
-    elif suffix == ".parquet":
-        frame = pd.read_parquet(data)
-        left = frame.iloc[kept]
-        plain = isinstance(frame.index, pd.RangeIndex)
-        (left.reset_index(drop=True) if plain else left).to_parquet(path)
-    else:
-        arrays = _kept_arrays(_arrays(data, table), kept, len(table.y))
-        np.savez_compressed(path, allow_pickle=False, **arrays)
-
-
-def _arrays(data: str, table: Table) -> dict[str, np.ndarray]:
-    if data in datasets.NAMES:
-        given = datasets.load(data)
-        return {"x": given.x.reshape(-1, *(table.image or given.x.shape[1:])), "y": given.y}
-    with np.load(data, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
-
-
-def _kept_arrays(
-    arrays: dict[str, np.ndarray], kept: np.ndarray, rows: int
-) -> dict[str, np.ndarray]:
-    """Those with an entry for each row lose the removed rows; others stay."""
-    return {name: a[kept] if a.shape[:1] == (rows,) else a for name, a in arrays.items()}
+    assert table.origin is not None
+    kept = np.setdiff1d(np.arange(table.origin.rows), removed)
+    table.origin.write(folder / f"{CLEANED}{table.origin.suffix}", kept)
 
 
 def _write_pictures(folder: Path, results: Results, table: Table) -> None:

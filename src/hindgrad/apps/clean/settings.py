@@ -9,6 +9,8 @@ import tyro
 from hindgrad.apps.settings import (
     ArgumentError,
     Classes,
+    Group,
+    Keep,
     Label,
     Out,
     Overwrite,
@@ -37,7 +39,8 @@ class Clean:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
-    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme."""
+    """A table (CSV and the like, gzipped or not, Parquet, Feather, JSON, Excel, ARFF), an NPZ file
+    (arrays x and y), or a built-in: digits, mnist, phoneme."""
     out: Out = Path("cleaned")
     label: Label = None
     trusted: Annotated[str | None, tyro.conf.arg(metavar="FILE|FRACTION")] = None
@@ -46,6 +49,8 @@ class Clean:
     task: Classes = "auto"
     drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN ...")] = ()
     """Columns not to learn from; they stay in the cleaned data set."""
+    keep: Keep = ()
+    group: Group = None
     remove: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """The share of the rows that the cleaned data set leaves out; found unless given."""
     hidden: tuple[int, ...] = (64,)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import hindgrad as hg
 from hindgrad import programs
 from hindgrad.apps.model import Params, fresh, predict
+from hindgrad.apps.splits import Grouped, Split, halves
 from hindgrad.apps.tuning import tune
 from hindgrad.batches import Batch
 
@@ -63,6 +64,8 @@ class Cleaning(eqx.Module):
     trusted: Bool[Array, " rows"]
     say: Float[Array, " rows"]
     """How much each row says when it validates."""
+    division: Split | None
+    """How rows are halved, if groups of them stay together."""
     learner: Learner = eqx.field(static=True)
 
     @property
@@ -72,6 +75,8 @@ class Cleaning(eqx.Module):
 
     def split(self, key: PRNGKeyArray) -> tuple[Int[Array, " train"], Int[Array, " valid"]]:
         """Draws the rows to train on and those to validate on."""
+        if self.division is not None:
+            return self.division.draw(key)
         noise = jax.random.uniform(jax.random.fold_in(key, 1), self.y.shape)
         order, half = jnp.argsort(noise), len(self.y) // 2
         return order[:-half], order[-half:]
@@ -124,8 +129,15 @@ class Start(eqx.Module):
         return fresh(self.sizes, key)
 
 
-def cleaning(x: np.ndarray, y: np.ndarray, trusted: np.ndarray, learner: Learner) -> Cleaning:
-    """The problem for features [rows, features], class indices and a mask, both [rows].
+def cleaning(
+    x: np.ndarray,
+    y: np.ndarray,
+    trusted: np.ndarray,
+    learner: Learner,
+    groups: np.ndarray | None = None,
+) -> Cleaning:
+    """The problem for features [rows, features], class indices, a mask, and numbers of groups that
+    stay together if there are any, all [rows].
 
     When they validate, all trusted rows together say as much as all the others: few as they are,
     they outweigh a mistake that is always the same, and the others make up for their being few.
@@ -133,7 +145,8 @@ def cleaning(x: np.ndarray, y: np.ndarray, trusted: np.ndarray, learner: Learner
     count = max(1, int(trusted.sum()))
     say = np.where(trusted, (len(y) - count) / count, 1.0)
     arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y), jnp.asarray(trusted)
-    return Cleaning(*arrays, jnp.asarray(say, jnp.float32), learner)
+    division = None if groups is None else halves(groups)
+    return Cleaning(*arrays, jnp.asarray(say, jnp.float32), division, learner)
 
 
 def learn(
@@ -178,16 +191,31 @@ def opinion(
     total = np.zeros((len(labels), problem.learner.sizes[-1]))
     hyper = {"weights": jnp.asarray(weights, jnp.float32)}
     for division in range(divisions):
-        noise = jax.random.uniform(jax.random.fold_in(key, division), labels.shape)
-        order = np.lexsort((np.asarray(noise), labels))  # every fold has its share of each class
-        for fold in range(FOLDS):
-            outside = order[fold::FOLDS]
-            # Folds differ by a row; trainings on as many rows each are compiled once.
-            inside = np.setdiff1d(rows, outside)[: len(rows) - -(-len(rows) // FOLDS)]
+        folds = _folds(problem, jax.random.fold_in(key, division))
+        # Folds differ by some rows; trainings on as many rows each are compiled once.
+        most = max(map(len, folds))
+        for fold, outside in enumerate(folds):
+            inside = np.setdiff1d(rows, outside)[: len(rows) - most]
             draw = jax.random.fold_in(key, divisions + division * FOLDS + fold)
             probabilities = _trained(problem, hyper, jnp.asarray(inside), draw)
             total[outside] += np.asarray(probabilities)[outside]
     return total / divisions
+
+
+def _folds(problem: Cleaning, key: PRNGKeyArray) -> list[np.ndarray]:
+    """The rows outside, fold by fold; every fold has its share of each class, or whole groups."""
+    labels = np.asarray(problem.y)
+    if isinstance(problem.division, Grouped):
+        groups, count = np.asarray(problem.division.groups), problem.division.count
+        places = np.asarray(jax.random.permutation(key, count))[groups]
+        bounds = np.arange(FOLDS) * len(labels) // FOLDS
+        order = np.argsort(places, kind="stable")
+        before = np.searchsorted(places[order], places)  # rows in groups that come earlier
+        fold = np.searchsorted(bounds, before, side="right") - 1
+        return [np.flatnonzero(fold == f) for f in np.unique(fold)]
+    noise = jax.random.uniform(key, labels.shape)
+    order = np.lexsort((np.asarray(noise), labels))
+    return [order[fold::FOLDS] for fold in range(FOLDS)]
 
 
 @programs.compiled

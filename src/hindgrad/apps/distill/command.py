@@ -26,7 +26,7 @@ from hindgrad.apps.distill.distillation import (
     learn,
 )
 from hindgrad.apps.distill.settings import Distill
-from hindgrad.apps.model import CLIP, center_and_scale, weights
+from hindgrad.apps.model import center_and_scale, weights
 from hindgrad.apps.settings import ArgumentError, check_positions, check_room, identity
 from hindgrad.apps.table import Table, check_classes, read_as_asked
 from hindgrad.apps.work import Work, timed
@@ -57,9 +57,11 @@ class Prepared:
     """A table divided and standardised, with what undoes the standardisation."""
 
     parts: Parts
+    names: list[str]
+    """What the numbers are called that a row becomes."""
     mean: np.ndarray
     scale: np.ndarray
-    """x in the table is `mean + scale · x` here; both [features]."""
+    """A number in the table is `mean + scale · x` here; both [numbers]."""
     varies: np.ndarray
 
 
@@ -68,12 +70,13 @@ def run(settings: Distill, console: Console) -> None:
     work = Work.of(settings)
     table = read_as_asked(settings)
     check_classes(table, "distill")
-    sizes = (table.x.shape[1], *settings.layers, len(table.classes))
+    sizes = (table.encoder.width, *settings.layers, len(table.classes))
     check_room(4 * weights(sizes) + settings.steps * len(sizes), "--hidden and --steps")
     check_positions(settings.steps * LENGTHS[-1], BATCH)
     prepared = prepare(settings, table)
     _check_counts(settings, table, prepared)
     call = identity(settings) | {"fingerprint": table.fingerprint()}
+    say(console, table.notes)
     results = work.results(
         call,
         lambda: {"call": call, **_results(settings, table, prepared, work)},
@@ -85,25 +88,29 @@ def run(settings: Distill, console: Console) -> None:
 
 def prepare(settings: Distill, table: Table) -> Prepared:
     """Draws the parts, class by class, and standardises by the rows that are not for testing."""
-    groups = divide(table.y, settings.test, settings.valid, settings.seed)
-    pool = np.concatenate(groups[:2])
-    mean, scale = center_and_scale(table, pool)
-    varies = np.ptp(table.x[pool], axis=0) > 0
-    x = np.clip((table.x - mean) / scale, -CLIP, CLIP).astype(np.float32)
-    rows = [Rows(jnp.asarray(x[g]), jnp.asarray(table.y[g])) for g in groups]
-    return Prepared(Parts(*rows), mean, scale, varies)
+    rows = divide(table.y, settings.test, settings.valid, settings.seed, table.groups)
+    pool = np.concatenate(rows[:2])
+    numbers, standard = center_and_scale(table, pool)
+    varies = np.ptp(numbers[pool], axis=0) > 0
+    x = standard.features(numbers)
+    parts = [Rows(jnp.asarray(x[r]), jnp.asarray(table.y[r])) for r in rows]
+    return Prepared(Parts(*parts), table.encoder.names, standard.mean, standard.std, varies)
 
 
-def divide(y: np.ndarray, test: float, valid: float, seed: int) -> list[np.ndarray]:
-    """Row numbers to learn from, to choose by and to test on; each class has at least one row in
-    each part, and else its shares."""
+def divide(
+    y: np.ndarray, test: float, valid: float, seed: int, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Row numbers to learn from, to choose by and to test on. Each class has its shares, and at
+    least one row in each part if it has three; or groups [rows] are whole in one part."""
     rng = np.random.default_rng(seed)
+    if groups is not None:
+        return _divided(groups, test, valid, rng)
     parts: list[list[np.ndarray]] = [[], [], []]
     for c in np.unique(y):
         rows = rng.permutation(np.flatnonzero(y == c))
         aside = max(1, round(test * len(rows)))
         chosen = max(1, round(valid * len(rows)))
-        aside = min(aside, len(rows) - 2)
+        aside = max(0, min(aside, len(rows) - 2))
         chosen = min(chosen, len(rows) - 1 - aside)
         for part, piece in zip(
             parts,
@@ -112,6 +119,20 @@ def divide(y: np.ndarray, test: float, valid: float, seed: int) -> list[np.ndarr
         ):
             part.append(piece)
     return [np.concatenate(part) for part in parts]
+
+
+def _divided(
+    groups: np.ndarray, test: float, valid: float, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Groups in random order: the first test, the next are chosen by, the others learned from."""
+    present = rng.permutation(np.unique(groups))
+    counts = np.array([np.count_nonzero(groups == group) for group in present])
+    middle = np.cumsum(counts) - counts / 2
+    tested = np.clip(np.count_nonzero(middle < test * len(groups)), 1, len(present) - 2)
+    chosen = np.count_nonzero(middle < (test + valid) * len(groups)) - tested
+    chosen = np.clip(chosen, 1, len(present) - 1 - tested)
+    bounds = [present[tested + chosen :], present[tested : tested + chosen], present[:tested]]
+    return [np.flatnonzero(np.isin(groups, part)) for part in bounds]
 
 
 @dataclass
@@ -141,7 +162,7 @@ class _Job:
 
 def _results(settings: Distill, table: Table, prepared: Prepared, work: Work) -> dict[str, Any]:
     """Everything that the outputs are made of."""
-    sizes = (table.x.shape[1], *settings.layers, len(table.classes))
+    sizes = (table.encoder.width, *settings.layers, len(table.classes))
     learner = Learner(sizes, settings.steps)
     with Bar(4 * SEARCH + settings.steps_outer) as bar:
         job = _Job(settings, prepared, learner, work, bar)
@@ -160,6 +181,7 @@ def _results(settings: Distill, table: Table, prepared: Prepared, work: Work) ->
             "name": table.name,
             "classes": list(table.classes),
             "label": table.label,
+            "notes": list(table.notes),
             "features": len(table.features),
             "rows": {name: len(part.y) for name, part in job.parts._asdict().items()},
         },
@@ -172,6 +194,7 @@ def _results(settings: Distill, table: Table, prepared: Prepared, work: Work) ->
         "examples": {
             "x": hyper["x"],
             "y": np.asarray(job.y).tolist(),
+            "names": prepared.names,
             "mean": prepared.mean.tolist(),
             "scale": prepared.scale.tolist(),
         },

@@ -39,7 +39,7 @@ def write(folder: Path, results: Results, table: Table) -> None:
         scale=np.array(given["scale"], np.float32),
     )
     if table.image is None:
-        frame = pd.DataFrame(x, columns=list(table.features))
+        frame = pd.DataFrame(x, columns=results["examples"]["names"])
         frame.assign(**{table.label: y}).to_csv(folder / f"{EXAMPLES}.csv", index=False)
     else:
         _write_sheet(folder, results, table)

@@ -9,6 +9,8 @@ import tyro
 from hindgrad.apps.settings import (
     Classes,
     Drop,
+    Group,
+    Keep,
     Label,
     Out,
     Overwrite,
@@ -39,7 +41,8 @@ class Distill:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
-    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
+    """A table (CSV and the like, gzipped or not, Parquet, Feather, JSON, Excel, ARFF), an NPZ file
+    (arrays x and y), or a built-in: digits, mnist, phoneme,
     cifar10."""
     out: Out = Path("distilled")
     per_class: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -47,6 +50,8 @@ class Distill:
     label: Label = None
     task: Classes = "auto"
     drop: Drop = ()
+    keep: Keep = ()
+    group: Group = None
     rows: Rows = None
     test: float = 0.2
     """The share of the rows kept for testing, which nothing is learned from or chosen by."""

@@ -1,7 +1,7 @@
 """`hindgrad tune`: whole tunings over several seeds, beside the searches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from hindgrad.apps.model import (
     weights,
 )
 from hindgrad.apps.settings import ArgumentError, check_room, identity
+from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tune import outputs
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
 from hindgrad.apps.tune.search import Sampler, Space, search
-from hindgrad.apps.tune.settings import Tune
+from hindgrad.apps.tune.settings import BATCH, Tune
 from hindgrad.apps.tune.trials import (
     Trial,
     dump_hyper,
@@ -71,7 +72,9 @@ def run(settings: Tune, console: Console) -> None:
     table = read_as_asked(settings)
     network = _network(settings, table)
     start = None if settings.start is None else read_hyper(settings.start, network)
-    call = identity(settings, {"start": "from"}) | {"fingerprint": table.fingerprint()}
+    call = identity(settings, {"start": "from"})
+    call |= {"batch": network.batch, "fingerprint": table.fingerprint()}
+    say(console, table.notes)
     results = work.results(
         call,
         lambda: _results(settings, call, table, network, start, work),
@@ -83,19 +86,32 @@ def run(settings: Tune, console: Console) -> None:
 
 def _network(settings: Tune, table: Table) -> Network:
     outputs_ = len(table.classes) if table.kind == "classification" else 1
-    sizes = (table.x.shape[1], *settings.hidden, outputs_)
+    sizes = (table.encoder.width, *settings.hidden, outputs_)
     form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
-    network = Network(sizes, table.kind, settings.steps, settings.batch, form)
+    network = Network(sizes, table.kind, settings.steps, settings.batch or BATCH, form)
     layers = len(sizes) - 1
     check_room(4 * weights(sizes) + (settings.steps + 8 * form.knots) * layers, SIZES)
-    # The numbers of rows in the parts are the same for every seed.
-    shares = {"test": settings.test, "valid": settings.valid}
-    rows = len(draw_problem(table, network, **shares, seed=settings.seed)[0].train_slots)
+    # Without groups, the numbers of rows in the parts are the same for every seed.
+    rows = min(
+        _rows_to_train_on(settings, table, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds)[: _distinct(table)]
+    )
+    if settings.batch is None:
+        return replace(network, batch=min(BATCH, rows))
     if settings.batch > rows:
         raise ArgumentError(
             f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
         )
     return network
+
+
+def _rows_to_train_on(settings: Tune, table: Table, seed: int) -> int:
+    pool, _ = set_aside(table, settings.test, seed)
+    return len(split_of(table, pool, settings.valid / (1 - settings.test)).train_slots)
+
+
+def _distinct(table: Table) -> int | None:
+    return 1 if table.groups is None else None
 
 
 @dataclass
@@ -157,6 +173,7 @@ def _results(
             "kind": table.kind,
             "classes": list(table.classes),
             "label": table.label,
+            "notes": list(table.notes),
         },
         "sizes": list(network.sizes),
         "schedule": dump_form(network.form),

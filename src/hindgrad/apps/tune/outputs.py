@@ -68,7 +68,7 @@ def save_weights(path: Path, trained: Path, standard: Standard, table: Table) ->
         "format": "hindgrad network 1",
         "use": "x = clip((row - input.mean) / input.std, -10, 10); for every layer x @ w + b, "
         "with tanh between layers",
-        "features": json.dumps(table.features),
+        "features": json.dumps(table.encoder.names),
         "label": table.label,
     }
     if table.kind == "classification":

@@ -8,6 +8,8 @@ import tyro
 
 from hindgrad.apps.settings import (
     Drop,
+    Group,
+    Keep,
     Label,
     Out,
     Overwrite,
@@ -20,6 +22,9 @@ from hindgrad.apps.settings import (
     check_shares,
     check_widths,
 )
+
+BATCH = 64
+"""Examples in a training step unless --batch is given."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,16 @@ class Tune:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")] = "digits"
-    """A .csv, .parquet or .npz file (arrays x and y), or a built-in: digits, mnist, phoneme,
+    """A table (CSV and the like, gzipped or not, Parquet, Feather, JSON, Excel, ARFF), an NPZ file
+    (arrays x and y), or a built-in: digits, mnist, phoneme,
     cifar10, omniglot."""
     out: Out = Path("tuned")
     label: Label = None
     task: Literal["auto", "classification", "regression"] = "auto"
     """Whether the label is a class or a quantity; auto: text and few integers are classes."""
     drop: Drop = ()
+    keep: Keep = ()
+    group: Group = None
     rows: Rows = None
     test: float = 0.2
     """The share of the rows kept for testing, which no tuning ever sees."""
@@ -53,8 +61,8 @@ class Tune:
     """Widths of the hidden layers."""
     steps: int = 300
     """Training steps."""
-    batch: int = 64
-    """Examples in a training step."""
+    batch: int | None = None
+    """Examples in a training step: 64, or all to train on if these are fewer, unless given."""
     schedule: Literal["windows", "linear", "spline"] = "spline"
     """How rate and decay change over the training: in windows, along lines, or smoothly."""
     knots: int | None = None
@@ -88,6 +96,6 @@ class Tune:
         check_counts(ranges)
         check_widths(self.hidden)
         check_seed(self.seed, self.seeds)
-        check_positions(self.steps, self.batch)
+        check_positions(self.steps, self.batch or BATCH)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)

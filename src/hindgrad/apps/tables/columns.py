@@ -1,0 +1,250 @@
+"""What a column is: numbers, dates, categories or text; and its values as numbers."""
+
+import datetime
+import decimal
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from hindgrad.apps.tables.text import MISSING
+
+Kind = Literal["number", "date", "time", "category", "text", "nothing"]
+
+WORDS = 4
+"""A column whose values have that many words in the mean is text to be read."""
+
+MANY = 30
+"""Categories of more values than this do not have a number for each."""
+
+ALMOST = 0.95
+"""If so much of a column are numbers or dates, the others are taken for missing: no more than
+`ODD` different ones."""
+
+ODD = 3
+
+DAYS = (
+    "ISO8601",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%Y/%m/%d",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%b %d, %Y",
+    "%b %d %Y",
+    "%d %b %Y",
+    "%B %d, %Y",
+    "%d %B %Y",
+)
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+TIMES = ("%H:%M:%S", "%H:%M", "%I:%M %p", "%I:%M:%S %p")
+LIKE_DATE = re.compile(
+    r"\d{1,4}[-/.]\w{1,3}[-/.]\d{1,4}.*|[A-Za-z]{3,9} \d{1,2},? \d{4}.*|"
+    r"\d{1,2} [A-Za-z]{3,9} \d{4}.*|\d{1,2}:\d{2}.*"
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of a table is."""
+
+    name: str
+    kind: Kind = "number"
+    form: str = ""
+    """How dates and times are written."""
+    levels: tuple[str, ...] = ()
+    """The values of categories and texts, sorted."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Columns, and their values as numbers: those of numbers themselves, seconds since 1970 or
+    midnight of dates and times, and the positions in `levels` of categories and texts. What is
+    missing is NaN."""
+
+    columns: tuple[Column, ...]
+    x: np.ndarray
+    """float64 [rows, columns]."""
+    told: tuple[str, ...] = field(default=())
+    """What was taken for missing, by column."""
+
+
+def code(frame: pd.DataFrame) -> Coded:
+    """The columns of a file, each found out from its values."""
+    found = [_coded(str(name), series) for name, series in frame.items()]
+    x = np.empty((len(frame), len(found)))
+    for i, (_, values, _) in enumerate(found):
+        x[:, i] = values
+    told = [f"{column.name} ({marks})" for column, _, marks in found if marks]
+    return Coded(tuple(column for column, _, _ in found), x, tuple(told))
+
+
+def code_like(frame: pd.DataFrame, columns: Sequence[Column]) -> Coded:
+    """The columns of another file, read as those of a table were. What does not fit, such as text
+    among numbers, is missing."""
+    x = np.full((len(frame), len(columns)), np.nan)
+    made = []
+    for i, column in enumerate(columns):
+        made.append(column)
+        series = pd.Series(frame[column.name])
+        if column.kind == "number":
+            x[:, i] = as_numbers(series)
+        elif column.kind in ("date", "time"):
+            x[:, i] = _seconds(series, column)
+        elif column.kind in ("category", "text"):
+            made[i], x[:, i] = _levels(column.name, column.kind, _cells(series))
+    return Coded(tuple(made), x)
+
+
+def is_number(series: pd.Series) -> bool:
+    """Whether all values are real numbers."""
+    dtype = series.dtype
+    return pd.api.types.is_numeric_dtype(dtype) and not (
+        pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_complex_dtype(dtype)
+    )
+
+
+def as_numbers(series: pd.Series) -> np.ndarray:
+    """Numbers, float64; NaN for what is none. Signs of currencies and thousands are left out."""
+    if is_number(series):
+        return series.to_numpy(np.float64, na_value=np.nan)
+    return _parse_numbers(pd.Series(_cells(series), dtype=object))
+
+
+def _coded(name: str, series: pd.Series) -> tuple[Column, np.ndarray, str]:
+    """The column, its values, and the marks that were taken for missing."""
+    if is_number(series):
+        return Column(name), series.to_numpy(np.float64, na_value=np.nan), ""
+    if isinstance(series.dtype, (pd.DatetimeTZDtype,)) or series.dtype.kind == "M":
+        column = Column(name, "date", "ISO8601")
+        return column, _seconds(series, column), ""
+    if series.dtype.kind == "m":
+        return Column(name), series.dt.total_seconds().to_numpy(np.float64), ""
+    cells = _cells(series)
+    if cells is None:
+        return Column(name, "nothing"), np.full(len(series), np.nan), ""
+    return _from_text(name, cells)
+
+
+def _cells(series: pd.Series) -> np.ndarray | None:
+    """Values as text, None where there is none; None for what is no value, such as lists."""
+    given = series.astype(object).to_numpy()
+    kinds = (
+        bool,
+        int,
+        float,
+        np.generic,
+        decimal.Decimal,
+        datetime.date,
+        datetime.time,
+    )
+    cells = np.empty(len(given), object)
+    for i, value in enumerate(given):
+        if isinstance(value, str):
+            cells[i] = value.strip()
+        elif value is None or value is pd.NA or value is pd.NaT:
+            cells[i] = None
+        elif isinstance(value, bytes):
+            cells[i] = value.decode("utf-8", "replace").strip()
+        elif isinstance(value, kinds):
+            cells[i] = str(value) if value == value else None
+        else:
+            return None
+    return cells
+
+
+def _from_text(name: str, cells: np.ndarray) -> tuple[Column, np.ndarray, str]:
+    texts = pd.Series(cells, dtype=object)
+    unique = texts.dropna().unique()
+    marks = [cell for cell in unique if cell in MISSING]
+    known = pd.Series([cell for cell in unique if cell not in MISSING], dtype=object)
+    told = _listed([mark for mark in marks if mark])
+    if not len(known):
+        return Column(name, "nothing"), np.full(len(cells), np.nan), told
+    numbers = _parse_numbers(known)
+    odd = known[np.isnan(numbers)].tolist()
+    if len(odd) <= ODD and len(odd) < len(known) and _share(texts, odd) <= 1 - ALMOST:
+        values = _parse_numbers(texts)
+        return Column(name), values, _listed([*(mark for mark in marks if mark), *odd])
+    column = _date(name, known)
+    if column is not None:
+        return column, _seconds(texts, column), told
+    column, values = _levels(name, _text_kind(known), cells)
+    return column, values, told
+
+
+def _share(texts: pd.Series, odd: list[str]) -> float:
+    return float(texts.isin(odd).mean()) if odd else 0.0
+
+
+def _listed(marks: list[str]) -> str:
+    return ", ".join(f"'{mark}'" for mark in marks)
+
+
+def _parse_numbers(texts: pd.Series) -> np.ndarray:
+    values = np.array(pd.to_numeric(texts, errors="coerce"), np.float64)
+    others = np.flatnonzero(np.isnan(values) & texts.notna().to_numpy())
+    trimmed = texts.iloc[others].map(_trimmed)
+    values[others] = np.asarray(pd.to_numeric(trimmed, errors="coerce"), np.float64)
+    return values
+
+
+def _trimmed(cell: str) -> str:
+    """Without a sign of a currency or per cent, and without commas between thousands."""
+    cell = re.sub(r"^[$€£]\s*|\s*[%$€£]$", "", cell)
+    cell = re.sub(r"(?<=^-)[$€£]", "", cell)
+    return cell.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell) else cell
+
+
+def _date(name: str, known: pd.Series) -> Column | None:
+    """A column of dates or times of day, if nearly all values are written alike."""
+    sample = known[:: max(1, len(known) // 200)]
+    if not all(LIKE_DATE.fullmatch(cell) for cell in sample[:20]):
+        return None
+    for kind, forms in (
+        ("time", TIMES),
+        ("date", ["ISO8601", *(day + clock for clock in CLOCKS for day in DAYS[1:])]),
+    ):
+        for form in forms:
+            tried = pd.to_datetime(sample, format=form, errors="coerce", utc=True)
+            if tried.notna().all():
+                return Column(name, kind, form)  # type: ignore[arg-type]
+    return None
+
+
+def _seconds(series: pd.Series, column: Column) -> np.ndarray:
+    """Seconds since 1970, or since midnight."""
+    if column.kind == "time":
+        moments = pd.to_datetime(series.astype(str), format=column.form, errors="coerce", utc=True)
+        parts = moments.dt
+        return (parts.hour * 3600 + parts.minute * 60 + parts.second).to_numpy(np.float64)
+    if series.dtype == object or pd.api.types.is_string_dtype(series.dtype):
+        texts = pd.Series(_cells(series), dtype=object)
+        moments = pd.to_datetime(texts, format=column.form, errors="coerce", utc=True)
+    else:
+        moments = pd.to_datetime(series, errors="coerce", utc=True).reset_index(drop=True)
+    moments = moments.dt.tz_localize(None).astype("datetime64[ms]")
+    seconds = moments.to_numpy().astype("int64") / 1e3
+    return np.where(moments.isna(), np.nan, seconds)
+
+
+def _text_kind(known: pd.Series) -> Kind:
+    words = float(np.mean([cell.count(" ") + 1 for cell in known[:500]]))
+    return "text" if len(known) > MANY and words >= WORDS else "category"
+
+
+def _levels(name: str, kind: Kind, cells: np.ndarray | None) -> tuple[Column, np.ndarray]:
+    if cells is None:
+        return Column(name, kind), np.array(np.nan)
+    texts = pd.Series(cells, dtype=object)
+    texts = texts.where(~texts.isin(MISSING), None)
+    levels = sorted(texts.dropna().unique())
+    codes = pd.Categorical(texts, categories=levels).codes
+    values = np.where(codes < 0, np.nan, codes)
+    return Column(name, kind, levels=tuple(levels)), values

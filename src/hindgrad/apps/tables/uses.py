@@ -1,0 +1,110 @@
+"""What the columns of a file are used for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hindgrad.apps.datasets import DataError
+from hindgrad.apps.tables.columns import Coded
+from hindgrad.apps.tables.formats import array_column
+from hindgrad.apps.tables.labels import Kind, Task
+from hindgrad.apps.tables.names import Choice, find_array, find_label
+from hindgrad.apps.tables.source import Arrays, Source
+from hindgrad.apps.tables.words import listed, quoted
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which columns are used, and for what."""
+
+    label: str | None = None
+    task: Task = "auto"
+    drop: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    group: str | None = None
+
+
+def apart(path: Path, source: Source, asked: Asked) -> tuple[Choice, pd.DataFrame, pd.Series]:
+    """The label's choice, the frame without a label of an NPZ file, and the label's column."""
+    frame, named = source.frame, [name for name in (*asked.drop, *asked.keep) if name]
+    if isinstance(source.origin, Arrays):
+        arrays = list(source.names[len(frame.columns) :])
+        choice = find_array(path, arrays, asked.label)
+        label = array_column(path, source, choice.name)
+        if asked.group in arrays:
+            frame = frame.assign(**{str(asked.group): array_column(path, source, asked.group)})
+    else:
+        choice = find_label(path, frame, asked.label, source.header)
+        label = pd.Series(frame[choice.name])
+    for name in (choice.name, *named, *([asked.group] if asked.group else [])):
+        if source.names.count(name) > 1:
+            count = source.names.count(name)
+            raise DataError(f"{path}: {count} columns are named '{name}'; rename them.")
+    for option, wanted in (("drop", asked.drop), ("keep", asked.keep), ("group", [asked.group])):
+        absent = [name for name in wanted if name and name not in frame.columns]
+        if absent and absent != [choice.name]:
+            raise DataError(
+                f"{path}: --{option} names {quoted(absent)}, which the data does not have."
+            )
+        if choice.name in wanted:
+            raise DataError(f"{path}: --{option} names the label '{choice.name}'.")
+    return choice, frame, label
+
+
+def check_finite(path: Path, coded: Coded) -> None:
+    bad = np.abs(coded.x) >= np.finfo(np.float32).max
+    if bad.any():
+        counts = [
+            f"{column.name} ({count})"
+            for column, count in zip(coded.columns, bad.sum(axis=0), strict=True)
+            if count
+        ]
+        raise DataError(f"{path}: infinite or too large values in {listed(counts)}; fix or --drop.")
+
+
+def groups_of(
+    frame: pd.DataFrame, name: str | None, there: np.ndarray
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Numbers of the groups; a row without one is a group of its own."""
+    if name is None:
+        return None, ()
+    values = frame.loc[there, name]
+    values = values.where(~values.isin(["", None]), None) if values.dtype == object else values
+    groups, _ = pd.factorize(values)
+    alone = groups < 0
+    groups[alone] = groups.max(initial=-1) + 1 + np.arange(alone.sum())
+    groups = groups.astype(np.int32)
+    return groups, (together(name, groups),)
+
+
+def together(name: str, groups: np.ndarray | None) -> str:
+    assert groups is not None
+    return f"Rows of one '{name}' stay together ({len(np.unique(groups)):,} groups)."
+
+
+def label_note(choice: Choice, kind: Kind, classes: tuple[str, ...], y: np.ndarray) -> str:
+    why = f" ({choice.why}; another: --label COLUMN)" if choice.why else ""
+    if kind == "classification":
+        return f"Label: '{choice.name}'{why}, {len(classes)} classes: {quoted(classes)}."
+    return f"Label: '{choice.name}'{why}, a quantity from {y.min():g} to {y.max():g}."
+
+
+def missing_notes(coded: Coded, unlabelled: int, label: str) -> list[str]:
+    notes = []
+    if unlabelled:
+        rows = "1 row has" if unlabelled == 1 else f"{unlabelled:,} rows have"
+        notes.append(f"{rows} no label '{label}' and are not learned from.")
+    counts = np.isnan(coded.x).sum(axis=0)
+    holes = [
+        f"{column.name} ({count:,})"
+        for column, count in zip(coded.columns, counts, strict=True)
+        if count and column.kind != "nothing"
+    ]
+    if holes:
+        notes.append(f"Missing values in {listed(holes)}: the median stands for a number.")
+    if coded.told:
+        notes.append(f"Taken for missing: {listed(coded.told)}.")
+    return notes

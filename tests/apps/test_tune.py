@@ -9,11 +9,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors import safe_open
 from sklearn.datasets import load_diabetes, load_wine
 
 from hindgrad.apps.cli import main
-from hindgrad.apps.model import Form, Network, draw_problem
+from hindgrad.apps.model import Form, Network
+from hindgrad.apps.saved import load
+from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import read
 from hindgrad.apps.tune import command as module
 from hindgrad.apps.tune.hyperfile import read_hyper
@@ -73,27 +74,32 @@ def test_what_is_printed(data, finished, tmp_path, capsys):
     assert results(out) == results(finished)
 
 
-def test_the_saved_network_has_the_test_error_that_is_stated(data, finished):
-    content = results(finished)
-    with safe_open(finished / "weights.safetensors", "np") as file:
-        notes = file.metadata()
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def test_the_kept_model_has_the_test_error_that_is_stated(data, finished):
+    """On raw rows, those that its seed has set aside."""
+    kept, table = results(finished)["kept"], read(str(data / "wine.csv"))
+    pool, tested = set_aside(table, 0.2, kept["seed"])
+    assert (len(pool), len(tested)) == (kept["rows"], kept["test_rows"])
     frame = pd.read_csv(data / "wine.csv")
-    x = frame[json.loads(notes["features"])].to_numpy()
-    x = np.clip((x - arrays["input.mean"]) / arrays["input.std"], -10, 10)
-    hidden = np.tanh(x @ arrays["layers.0.w"] + arrays["layers.0.b"])
-    outputs = hidden @ arrays["layers.1.w"] + arrays["layers.1.b"]
-    classes = np.array(json.loads(notes["classes"]))
-    wrong = classes[outputs.argmax(1)] != frame["target"]
-    table = read(str(data / "wine.csv"))
-    network = Network(tuple(content["sizes"]), "classification", 10, 16)
-    problem, standard = draw_problem(table, network, test=0.2, valid=0.2, seed=content["best_seed"])
-    tested = np.asarray(problem.test.x)
-    rows = [int(np.abs(np.asarray(x, np.float32) - row).sum(1).argmin()) for row in tested]
-    run = next(run for run in content["runs"] if run["seed"] == content["best_seed"])
-    stated = run["arms"]["tuned"]["weights_test_error"]
-    assert wrong[rows].mean() == pytest.approx(stated, abs=1e-6)
-    assert standard.mean.shape == (13,)
+    model = load(finished)
+    said = model.predict(frame.iloc[tested])
+    assert np.mean(said != frame["target"][tested]) == pytest.approx(kept["test_error"], abs=1e-6)
+    chances = model.predict_proba(frame.iloc[tested])
+    right = chances[np.arange(len(tested)), table.y[tested]]
+    assert -np.log(right).mean() == pytest.approx(kept["test_loss"], rel=1e-4)
+
+
+def test_what_is_kept_is_what_validates_best(finished):
+    content = results(finished)
+    runs, kept = content["runs"], content["kept"]
+    means = {
+        name: np.mean([run["arms"][name]["valid_loss"] for run in runs]) for name in runs[0]["arms"]
+    }
+    assert kept["arm"] == min(means, key=means.get)
+    losses = {run["seed"]: run["arms"][kept["arm"]]["valid_loss"] for run in runs}
+    assert kept["seed"] == min(losses, key=losses.get)
+    file = json.loads((finished / "hyperparameters.json").read_text())
+    assert (file["arm"], file["seed"]) == (kept["arm"], kept["seed"])
+    assert json.loads((finished / "model/model.json").read_text())["about"]["arm"] == kept["arm"]
 
 
 def test_the_hyperparameters_can_be_used_again(data, finished, tmp_path):
@@ -103,10 +109,10 @@ def test_the_hyperparameters_can_be_used_again(data, finished, tmp_path):
     assert main([*call, "--steps-outer", "0"]) == 0
     arms = results(out)["runs"][0]["arms"]
     assert list(arms) == ["defaults", "given"]
-    best = results(finished)["best_seed"]
-    tuned = results(finished)["runs"][best]["arms"]["tuned"]
-    given = results(out)["runs"][best]["arms"]["given"]
-    assert given["test_loss"] == pytest.approx(tuned["test_loss"], rel=1e-4)
+    kept = results(finished)["kept"]
+    before = results(finished)["runs"][kept["seed"]]["arms"][kept["arm"]]
+    given = results(out)["runs"][kept["seed"]]["arms"]["given"]
+    assert given["test_loss"] == pytest.approx(before["test_loss"], rel=1e-4)
     assert not (out / "progress.png").exists()
 
 
@@ -145,9 +151,9 @@ def test_windows_are_tuned_drawn_and_used_again(data, tmp_path, capsys):
     assert np.shape(file["hyper"]["rate"]) == (3, 2)
     start = ["--from", str(out / "hyperparameters.json"), "--steps-outer", "0"]
     assert main([*call, "--knots", "3", "--out", str(again), *start]) == 0
-    best = results(out)["best_seed"]
-    tuned, given = (results(o)["runs"][best]["arms"] for o in (out, again))
-    assert given["given"]["test_loss"] == pytest.approx(tuned["tuned"]["test_loss"], rel=1e-4)
+    kept = results(out)["kept"]
+    before, given = (results(o)["runs"][kept["seed"]]["arms"] for o in (out, again))
+    assert given["given"]["test_loss"] == pytest.approx(before[kept["arm"]]["test_loss"], rel=1e-4)
 
 
 def test_regression_from_parquet_without_searches(data, tmp_path, capsys):

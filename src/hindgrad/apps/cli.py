@@ -23,6 +23,7 @@ from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.datasets import DataError, one_line
 from hindgrad.apps.distill.settings import Distill
 from hindgrad.apps.optimizers.settings import CompareOptimizers, LearnOptimizer
+from hindgrad.apps.predict.settings import Predict
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.tune.settings import Tune
 
@@ -127,9 +128,10 @@ def _one_line(box: str) -> str:
     return " ".join(message).rstrip(".")
 
 
-Command = Tune | Clean | Distill | LearnOptimizer | CompareOptimizers
+Command = Tune | Predict | Clean | Distill | LearnOptimizer | CompareOptimizers
 COMMANDS: dict[str, type] = {
     "tune": Tune,
+    "predict": Predict,
     "clean": Clean,
     "distill": Distill,
     "learn-optimizer": LearnOptimizer,
@@ -143,6 +145,10 @@ def _run(command: Command, console: Console) -> None:
             from hindgrad.apps.tune import command as tune
 
             tune.run(command, console)
+        case Predict():
+            from hindgrad.apps.predict import command as predict
+
+            predict.run(command, console)
         case Clean():
             from hindgrad.apps.clean import command as clean
 

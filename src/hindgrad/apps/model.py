@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import hindgrad as hg
 from hindgrad.apps.splits import Split, set_aside, split_of
 from hindgrad.apps.table import Kind, Table
+from hindgrad.apps.tables.columns import CLIP as CLIP
 from hindgrad.apps.tables.encoder import Fitted
 from hindgrad.schedules import (
     Between,
@@ -31,9 +32,6 @@ KINDS: dict[str, type[KnotSchedule]] = {"windows": Piecewise, "linear": Linear, 
 
 KNOTS = {"windows": 10, "linear": 4, "spline": 4}
 """How many numbers each has unless --knots is given."""
-
-CLIP = 10.0
-"""Standardised features are clipped here: a feature that is hardly ever on would blow up."""
 
 CONSTANT = 1e-12
 """A feature that varies by less than this part of its size has the rounding of one value only."""
@@ -263,7 +261,13 @@ def draw_problem(
     `test` and `valid` are shares of all rows.
     """
     pool, tested = set_aside(table, test, seed)
-    division = split_of(table, pool, valid / (1 - test))
+    return problem_of(table, network, pool, tested, split_of(table, pool, valid / (1 - test)))
+
+
+def problem_of(
+    table: Table, network: Network, pool: np.ndarray, tested: np.ndarray, division: Split
+) -> tuple[Problem, Standard]:
+    """The problem of these rows, standardised by those of the pool."""
     numbers, standard = standardise(table, pool)
 
     def rows(taken: np.ndarray) -> Rows:

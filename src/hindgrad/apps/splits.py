@@ -62,6 +62,23 @@ class Grouped(Split):
         return jnp.lexsort((noise, places[self.groups]))
 
 
+@final
+class Whole(Split):
+    """All rows train, and the same ones say how well that went."""
+
+    train_slots: Int[Array, " pool"]
+    valid_slots: Int[Array, " pool"]
+
+    @classmethod
+    def of(cls, rows: int) -> "Whole":
+        """Of so many rows."""
+        return cls(jnp.arange(rows), jnp.arange(rows))
+
+    def order(self, key: PRNGKeyArray) -> Int[Array, " pool"]:
+        del key
+        return self.train_slots
+
+
 def set_aside(table: Table, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The pool, and the rows to test on: about `share` of all, whole groups if there are any."""
     rng = np.random.default_rng(seed)

@@ -127,8 +127,10 @@ class Work:
         names = sorted(path.name for path in folder.iterdir())
         write_json(folder / RESULTS, results | {FILES: names})
         for name in self._earlier() - {*names, RESULTS}:
-            (self.out / name).unlink(missing_ok=True)
+            _remove(self.out / name)
         for name in [*names, RESULTS]:
+            if (self.out / name).is_dir():  # is not replaced by another unless it is empty
+                _remove(self.out / name)
             os.replace(folder / name, self.out / name)
         self._remove()
 
@@ -208,6 +210,14 @@ class Work:
         with suppress(OSError):
             begun = self.call.exists()
         return ArgumentError(f"{what}; {kept if begun else 'name another folder.'}")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def timed(compute: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

@@ -14,6 +14,9 @@ from hindgrad.apps.tables.text import MISSING
 
 Kind = Literal["number", "date", "time", "category", "text", "nothing"]
 
+CLIP = 10.0
+"""Standardised features are clipped here: a feature that is hardly ever on would blow up."""
+
 WORDS = 4
 """A column whose values have that many words in the mean is text to be read."""
 

@@ -28,11 +28,11 @@ from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tune import outputs
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
+from hindgrad.apps.tune.keep import keep
 from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
 from hindgrad.apps.tune.search import Sampler, Space, search
 from hindgrad.apps.tune.settings import BATCH, Tune
 from hindgrad.apps.tune.trials import (
-    Trial,
     dump_hyper,
     learning_curve,
     load_hyper,
@@ -41,7 +41,6 @@ from hindgrad.apps.tune.trials import (
 )
 from hindgrad.apps.tuning import tune
 from hindgrad.apps.work import Work, finite
-from hindgrad.files import write_arrays
 from hindgrad.progress import Bar
 
 DRAWS = 5
@@ -53,7 +52,7 @@ JUDGES = 10
 LOOKS = 3
 """Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
 
-WEIGHTS = "weights.safetensors"
+MODEL = outputs.MODEL
 
 SIZES = "--hidden, --knots and --steps"
 """What the room depends on."""
@@ -78,7 +77,7 @@ def run(settings: Tune, console: Console) -> None:
     results = work.results(
         call,
         lambda: _results(settings, call, table, network, start, work),
-        lambda folder, results: outputs.write(folder, results, work.folder / WEIGHTS),
+        lambda folder, results: outputs.write(folder, results, work.folder / MODEL),
         report=partial(say, console),
     )
     outputs.show(results, settings.out, console)
@@ -158,12 +157,12 @@ def _results(
             runs.append({"seed": seed, **_seed(job, searches, settings.start is not None)})
         bar.stage("learning curves")
         best = outputs.best_seed(runs)
-        problem, standard = draw_problem(
+        problem, _ = draw_problem(
             table, network, test=settings.test, valid=settings.valid, seed=best
         )
-        trained = work.folder / f"seed-{best}" / f"{outputs.answer(runs)}.safetensors"
-        outputs.save_weights(work.folder / WEIGHTS, trained, standard, table)
         curves = _curves(problem, runs[seeds.index(best)], outputs.compared(runs), best)
+        bar.stage("the model that is kept")
+        kept = work.kept("model", lambda: _keep(settings, table, network, runs, work))
     return {
         "call": call,
         "data": {
@@ -178,9 +177,22 @@ def _results(
         "sizes": list(network.sizes),
         "schedule": dump_form(network.form),
         "best_seed": best,
+        "kept": kept,
         "curves": curves,
         "runs": runs,
     }
+
+
+def _keep(
+    settings: Tune, table: Table, network: Network, runs: list[dict[str, Any]], work: Work
+) -> dict[str, Any]:
+    """Trains and writes the model of the arm and the seed that validate best."""
+    arm = outputs.recommended(runs)
+    seed = outputs.best_seed(runs, arm)
+    hyper = load_hyper(next(run for run in runs if run["seed"] == seed)["arms"][arm]["hyper"])
+    shares = {"test": settings.test, "valid": settings.valid}
+    problem, standard = draw_problem(table, network, **shares, seed=seed)
+    return keep(work.folder / MODEL, table, problem, standard, hyper, arm=arm, seed=seed)
 
 
 def _seed(job: _Job, searches: Sequence[str], given: bool) -> dict[str, Any]:
@@ -275,39 +287,22 @@ def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
 
 
 def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any]:
-    """Trains on the judging draws, and keeps the weights that validate best."""
+    """Trains on the judging draws."""
 
     def judge():
         job.bar.stage(f"seed {job.seed}: judging {name}")
         keys = job.draws("judge", JUDGES)
         results = trials(job.problem, [hyper] * JUDGES, keys)
-        best = min(results, key=lambda trial: trial.valid_loss)
-        _save_weights(job, name, best)
         means = Metrics(*np.mean([trial.metrics for trial in results], axis=0))
         return {
             "hyper": dump_hyper(hyper),
             "evaluations": trainings * job.problem.network.steps,
-            "weights_test_loss": finite(best.metrics.test_loss),
-            "weights_test_error": finite(best.metrics.test_error),
             **{metric: finite(value) for metric, value in means._asdict().items()},
         }
 
-    judged = job.kept(f"{_file(name)}-judged", judge, arrays=_weights(job, name))
+    judged = job.kept(f"{_file(name)}-judged", judge)
     job.bar.done(JUDGES)
     return judged
-
-
-def _save_weights(job: _Job, name: str, trial: Trial) -> None:
-    arrays = {
-        f"layers.{i}.{part}": np.asarray(layer[part])
-        for i, layer in enumerate(trial.params)
-        for part in ("w", "b")
-    }
-    write_arrays(_weights(job, name), arrays)
-
-
-def _weights(job: _Job, name: str) -> Path:
-    return job.work.folder / f"seed-{job.seed}" / f"{_file(name)}.safetensors"
 
 
 def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dict[str, Any]:

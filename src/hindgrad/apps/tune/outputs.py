@@ -1,6 +1,5 @@
 """What `hindgrad tune` leaves behind: files and words, all made from its results."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,23 +9,24 @@ import numpy as np
 from rich.console import Console
 
 from hindgrad.apps.console import list_files, say
-from hindgrad.apps.model import Network, Standard
+from hindgrad.apps.model import Network
 from hindgrad.apps.report import figures, tables
 from hindgrad.apps.report.figures import Curve, Tuned
 from hindgrad.apps.report.tables import METRICS, Arm, Paired
-from hindgrad.apps.table import Table
 from hindgrad.apps.tune.hyperfile import FORMAT, every_step, load_form, to_units
 from hindgrad.apps.tune.trials import load_hyper
 from hindgrad.apps.work import RESULTS, infinite
 from hindgrad.cost import HYPERGRADIENT
-from hindgrad.files import read_arrays, write_arrays, write_json
+from hindgrad.files import write_json
 
 Results = dict[str, Any]
 Runs = Sequence[Mapping[str, Any]]
 
+MODEL = "model"
+
 FILES = {
     "hyperparameters.json": "the hyperparameters, for --from",
-    "weights.safetensors": "the trained network",
+    MODEL: "the trained network, for hindgrad predict",
     "table.csv": "every arm on every seed",
     "table.md": "the tables, to be read",
     "overview.png": "the story at a glance",
@@ -42,10 +42,16 @@ def answer(runs: Runs) -> str:
     return list(runs[0]["arms"])[-1]
 
 
-def best_seed(runs: Runs) -> int:
-    """The seed whose answer validates best."""
-    name = answer(runs)
-    return min(runs, key=lambda run: infinite(run["arms"][name]["valid_loss"]))["seed"]
+def best_seed(runs: Runs, name: str | None = None) -> int:
+    """The seed whose answer, or other arm, validates best."""
+    arm = name or answer(runs)
+    return min(runs, key=lambda run: infinite(run["arms"][arm]["valid_loss"]))["seed"]
+
+
+def recommended(runs: Runs) -> str:
+    """The arm that validates best in the mean over the seeds: the answer unless another does."""
+    names = list(runs[0]["arms"])
+    return min(reversed(names), key=lambda name: _arm(runs, name).mean("valid_loss"))
 
 
 def compared(runs: Runs) -> list[str]:
@@ -59,31 +65,12 @@ def compared(runs: Runs) -> list[str]:
     return chosen
 
 
-def save_weights(path: Path, trained: Path, standard: Standard, table: Table) -> None:
-    """The network with all that is needed to use it on raw rows."""
-    arrays, _ = read_arrays(trained)
-    arrays["input.mean"] = standard.mean.astype(np.float32)
-    arrays["input.std"] = standard.std.astype(np.float32)
-    notes = {
-        "format": "hindgrad network 1",
-        "use": "x = clip((row - input.mean) / input.std, -10, 10); for every layer x @ w + b, "
-        "with tanh between layers",
-        "features": json.dumps(table.encoder.names),
-        "label": table.label,
-    }
-    if table.kind == "classification":
-        notes["classes"] = json.dumps(table.classes)
-    else:
-        notes["target"] = json.dumps({"mean": standard.target_mean, "std": standard.target_std})
-    write_arrays(path, arrays, notes)
-
-
-def write(folder: Path, results: Results, weights: Path) -> None:
+def write(folder: Path, results: Results, model: Path) -> None:
     """Writes all files into a folder."""
     runs = results["runs"]
     arms, comparisons = _arms(results)
     write_json(folder / "hyperparameters.json", _hyper_file(results))
-    shutil.copyfile(weights, folder / "weights.safetensors")
+    shutil.copytree(model, folder / MODEL)
     seeds = [run["seed"] for run in runs]
     tables.write_csv(folder / "table.csv", [_arm(runs, name) for name in runs[0]["arms"]], seeds)
     error, words = _error_name(results), summary(results)
@@ -121,15 +108,16 @@ def summary(results: Results) -> list[str]:
         f"{last.name}: test loss {loss:.4f}, {abs(change):.0%} {side} {what}, "
         f"{rival.mean('test_loss'):.4f}; lower on {wins} of {len(seeds)} seeds.",
     ]
-    if change >= 0:
-        lines.append(f"Here {last.name} did not pay: prefer {rival.name}.")
-    run = next(run for run in runs if run["seed"] == results["best_seed"])
-    kept = run["arms"][last.name]
+    kept = results["kept"]
+    if kept["arm"] != last.name:
+        lines.append(f"Here {last.name} did not pay: {kept['arm']} validates better.")
     lines.append(
-        f"Kept: the hyperparameters and a network of seed {run['seed']}, which validate best; that "
-        f"network's test loss is {infinite(kept['weights_test_loss']):.4f}, "
-        f"{_error_name(results)} {infinite(kept['weights_test_error']):.4g}."
+        f"Kept: the hyperparameters of {kept['arm']}, seed {kept['seed']}, which validate best, "
+        f"and a network trained with them on all {kept['rows']:,} rows but those for testing; on these "
+        f"{kept['test_rows']:,} its loss is {infinite(kept['test_loss']):.4f}, its "
+        f"{_error_name(results)} {infinite(kept['test_error']):.4g}."
     )
+    run = next(run for run in runs if run["seed"] == results["best_seed"])
     if "how" in run:
         lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
     return lines
@@ -156,8 +144,8 @@ def _error_name(results: Results) -> str:
 
 
 def _hyper_file(results: Results) -> dict[str, Any]:
-    runs, best = results["runs"], results["best_seed"]
-    units = {run["seed"]: to_units(load_hyper(run["arms"][answer(runs)]["hyper"])) for run in runs}
+    runs, kept = results["runs"], results["kept"]
+    units = {run["seed"]: to_units(load_hyper(run["arms"][kept["arm"]]["hyper"])) for run in runs}
     return {
         "format": FORMAT,
         "about": "rate and decay: a row for each knot of the schedule (windows: equal parts of the "
@@ -167,8 +155,9 @@ def _hyper_file(results: Results) -> dict[str, Any]:
         "sizes": results["sizes"],
         "steps": results["call"]["steps"],
         "batch": results["call"]["batch"],
-        "seed": best,
-        "hyper": units[best],
+        "arm": kept["arm"],
+        "seed": kept["seed"],
+        "hyper": units[kept["seed"]],
         "every_seed": {str(seed): values for seed, values in units.items()},
     }
 

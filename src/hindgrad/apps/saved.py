@@ -1,0 +1,176 @@
+"""A trained network on raw rows: all that is needed to use it, in a folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hindgrad.apps.datasets import DataError
+from hindgrad.apps.tables.columns import CLIP, Coded, code_like
+from hindgrad.apps.tables.encoder import Fitted
+from hindgrad.apps.tables.words import first_line, quoted
+from hindgrad.files import read_arrays, read_json, write_arrays, write_json
+
+FORMAT = "hindgrad model 1"
+ABOUT = "model.json"
+ARRAYS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, with what makes its inputs of raw rows and a person's words of its outputs."""
+
+    columns: Fitted
+    mean: np.ndarray
+    std: np.ndarray
+    """Of the inputs, [width]."""
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """Weights [inputs, outputs] and biases [outputs] of each layer."""
+    label: str
+    classes: tuple[str, ...] = ()
+    """Empty for a quantity."""
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    about: dict[str, Any] = field(default_factory=dict)
+    """Where it comes from and how it did, in numbers and words."""
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the columns that it needs."""
+        return [part.column.name for part in self.columns.encoder.parts]
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """The likeliest class, as the data names it, or the quantity, [rows].
+
+        **Arguments:**
+
+        - `rows`: a frame with at least the columns `features`, in any order; or an array [rows,
+          features] in theirs. What is missing in them, and categories that were not there in the
+          training, are dealt with as they were learned.
+
+        Raises `DataError` naming the columns that are not there.
+        """
+        outputs = self.outputs(self.code(rows))
+        if not self.classes:
+            return self.target_mean + self.target_std * outputs[:, 0]
+        return self.named(outputs.argmax(axis=1))
+
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """The probability of each class [rows, classes], in the order of `classes`.
+
+        Raises `DataError` as `predict` does, and if the label is a quantity.
+        """
+        if not self.classes:
+            raise DataError(f"'{self.label}' is a quantity, which has no probabilities.")
+        return softmax(self.outputs(self.code(rows)))
+
+    def named(self, codes: np.ndarray) -> np.ndarray:
+        """Classes by name: whole numbers where all are."""
+        names = np.array(self.classes)
+        try:
+            return names.astype(np.int64)[codes]
+        except ValueError:
+            return names[codes]
+
+    def code(self, rows: Any) -> Coded:
+        """Rows as they come, read as those of the training were."""
+        if isinstance(rows, pd.DataFrame):
+            frame = rows.set_axis([str(name) for name in rows.columns], axis=1)
+            absent = [name for name in self.features if name not in frame.columns]
+            if absent:
+                raise DataError(
+                    f"the model needs the columns {quoted(absent)}, which are not there; found "
+                    f"{quoted(list(frame.columns))}."
+                )
+        else:
+            array = np.asarray(rows)
+            if array.ndim != 2 or array.shape[1] != len(self.features):
+                raise DataError(
+                    f"an array of shape {array.shape} was passed; the model needs [rows, "
+                    f"{len(self.features)}], or a frame with the columns {quoted(self.features)}."
+                )
+            frame = pd.DataFrame(array, columns=self.features)
+        parts = self.columns.encoder.parts
+        return code_like(frame.reset_index(drop=True), [part.column for part in parts])
+
+    def outputs(self, coded: Coded) -> np.ndarray:
+        """What the last layer gives, [rows, outputs], float64."""
+        numbers = (self.columns.transform(coded) - self.mean) / self.std
+        x = np.clip(numbers, -CLIP, CLIP)
+        *hidden, (w, b) = self.layers
+        for weights, biases in hidden:
+            x = np.tanh(x @ weights + biases)
+        return x @ w + b
+
+    def save(self, folder: Path) -> None:
+        """Writes the model into a folder, which is made: JSON, and arrays as safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        about, arrays = self.columns.dump()
+        arrays |= {"input.mean": self.mean, "input.std": self.std}
+        for i, (w, b) in enumerate(self.layers):
+            arrays |= {f"layers.{i}.w": w, f"layers.{i}.b": b}
+        write_arrays(folder / ARRAYS, arrays)
+        content = {
+            "format": FORMAT,
+            "use": "hindgrad predict MODEL DATA --out FILE, or hindgrad.apps.load(MODEL)",
+            "label": self.label,
+            "classes": list(self.classes),
+            "target": {"mean": self.target_mean, "std": self.target_std},
+            "layers": len(self.layers),
+            "about": self.about,
+            "columns": about,
+        }
+        write_json(folder / ABOUT, content)
+
+
+def load(folder: str | Path) -> Model:
+    """Loads a model that `hindgrad tune` has written.
+
+    **Arguments:**
+
+    - `folder`: `model` in the folder of results, or that folder itself.
+
+    Raises `DataError` if there is none, or it is damaged.
+    """
+    path = Path(folder)
+    if (path / "model" / ABOUT).is_file():
+        path = path / "model"
+    if not (path / ABOUT).is_file():
+        raise DataError(f"{folder}: there is no model; name the --out of hindgrad tune.")
+    try:
+        content = read_json(path / ABOUT)
+        arrays, _ = read_arrays(path / ARRAYS)
+        if content["format"] != FORMAT:
+            raise DataError(f"{folder}: the model is of another version, {content['format']}.")
+        layers = [
+            (arrays[f"layers.{i}.w"], arrays[f"layers.{i}.b"]) for i in range(content["layers"])
+        ]
+        return Model(
+            Fitted.load(content["columns"], arrays),
+            arrays["input.mean"],
+            arrays["input.std"],
+            tuple(layers),
+            content["label"],
+            tuple(content["classes"]),
+            content["target"]["mean"],
+            content["target"]["std"],
+            content["about"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: the model is damaged: {first_line(error)}") from error
+
+
+def softmax(outputs: np.ndarray) -> np.ndarray:
+    """Probabilities [rows, classes] from the logarithms of their ratios."""
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def network_of(params: Sequence[Any]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The layers of a trained network as arrays in float64."""
+    return tuple(
+        (np.asarray(layer["w"], np.float64), np.asarray(layer["b"], np.float64)) for layer in params
+    )

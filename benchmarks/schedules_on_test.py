@@ -21,9 +21,10 @@ from scipy.stats import t as student
 import hindgrad as hg
 from hindgrad.apps import table
 from hindgrad.apps.model import Form, Hyper, Metrics, Network, Problem, draw_problem
-from hindgrad.apps.tune.command import DRAWS, JUDGES
+from hindgrad.apps.tune.command import JUDGES
 from hindgrad.apps.tune.parts import Parts, Together, apart, together
 from hindgrad.apps.tune.trials import mean_valid_loss, trials
+from hindgrad.apps.tune.tuning import DRAWS
 
 NOW = "windows-10"
 

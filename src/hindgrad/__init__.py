@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from hindgrad.lazy import public_names
 
 if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
+    from hindgrad import apps as apps
     from hindgrad import learned as learned
     from hindgrad import schedules as schedules
     from hindgrad.adjoints import Adjoint as Adjoint

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from rich.console import Console
 
 from hindgrad import cost
@@ -29,7 +28,6 @@ from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tune import outputs
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.keep import keep
-from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
 from hindgrad.apps.tune.search import Sampler, Space, search
 from hindgrad.apps.tune.settings import BATCH, Tune
 from hindgrad.apps.tune.trials import (
@@ -39,12 +37,9 @@ from hindgrad.apps.tune.trials import (
     mean_valid_loss,
     trials,
 )
-from hindgrad.apps.tuning import tune
+from hindgrad.apps.tune.tuning import DRAWS, tune_network
 from hindgrad.apps.work import Work, finite
 from hindgrad.progress import Bar
-
-DRAWS = 5
-"""Fresh draws over which a choice is made."""
 
 JUDGES = 10
 """Other fresh draws, over which every arm is judged in the end."""
@@ -214,53 +209,25 @@ def _seed(job: _Job, searches: Sequence[str], given: bool) -> dict[str, Any]:
 
 
 def _tune(job: _Job) -> dict[str, Any]:
-    """Tunes by hypergradient: a fresh draw at each step, the later iterates averaged, and the
-    answer chosen on draws of its own."""
-    chooses = 0
-
-    def choose(parts):
-        nonlocal chooses
-        chooses += 1
-        return mean_valid_loss(job.problem, together(parts), job.draws("choose", DRAWS))
-
     job.bar.stage(f"seed {job.seed}: hypergradients")
     (key,) = job.draws("tune", 1)
-    objective, start = job.problem.objective, apart(job.begin)
-    optimizer = _optimizer(job.steps_outer)
     with job.bar.paused():
-        # The norm that is ordinary here: that of the first step, which is not spent twice.
-        first = tune(
-            Together(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
-        )
-        result = tune(
-            Together(objective, limit(first.history[0].norm, job.problem.network.kind)),
-            start,
-            optimizer,
+        hyper, result, among = tune_network(
+            job.problem,
+            job.begin,
             steps=job.steps_outer,
             key=key,
-            choose=choose,
-            average=1 / 3,
+            draws=job.draws("choose", DRAWS),
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
             progress=job.bar.shown,
             diagnose=True,
         )
     return {
-        "hyper": dump_hyper(together(result.hyper)),
-        "trainings": cost.tuning(len(result.history), DRAWS, candidates=chooses),
+        "hyper": dump_hyper(hyper),
+        "trainings": cost.tuning(len(result.history), DRAWS, candidates=among),
         "history": [finite(np.exp(record.value)) for record in result.history],
         "how": result.message,
     }
-
-
-def _any(_: Parts) -> float:
-    return 0.0
-
-
-def _optimizer(steps: int) -> optax.GradientTransformation:
-    """Adam with a falling rate: large steps to the right region, small ones within it. The clip is
-    far above an ordinary hypergradient; it bounds those from the edge of chaos."""
-    rate = optax.linear_schedule(0.1, 0.01, steps)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=0.8))
 
 
 def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:

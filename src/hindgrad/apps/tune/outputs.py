@@ -113,8 +113,8 @@ def summary(results: Results) -> list[str]:
         lines.append(f"Here {last.name} did not pay: {kept['arm']} validates better.")
     lines.append(
         f"Kept: the hyperparameters of {kept['arm']}, seed {kept['seed']}, which validate best, "
-        f"and a network trained with them on all {kept['rows']:,} rows but those for testing; on these "
-        f"{kept['test_rows']:,} its loss is {infinite(kept['test_loss']):.4f}, its "
+        f"and a network trained with them on all {kept['rows']:,} rows but those for testing; on "
+        f"these {kept['test_rows']:,} its loss is {infinite(kept['test_loss']):.4f}, its "
         f"{_error_name(results)} {infinite(kept['test_error']):.4g}."
     )
     run = next(run for run in runs if run["seed"] == results["best_seed"])

@@ -79,7 +79,7 @@ def tune_begins(settings, call, table, network, start, work):
     if network.steps < 10_000:
         for values in every_step(begin, network).values():
             assert np.isfinite(values).all()
-    assert 1 <= network.batch <= len(problem.train_slots)
+    assert 1 <= network.batch <= len(problem.division.train_slots)
     json.dumps(call)
     raise BegunError
 

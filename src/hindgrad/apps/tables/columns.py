@@ -123,7 +123,9 @@ def as_numbers(series: pd.Series) -> np.ndarray:
 def _coded(name: str, series: pd.Series) -> tuple[Column, np.ndarray, str]:
     """The column, its values, and the marks that were taken for missing."""
     if is_number(series):
-        return Column(name), series.to_numpy(np.float64, na_value=np.nan), ""
+        numbers = series.to_numpy(np.float64, na_value=np.nan)
+        nothing = len(numbers) > 0 and bool(np.isnan(numbers).all())
+        return Column(name, "nothing" if nothing else "number"), numbers, ""
     if isinstance(series.dtype, (pd.DatetimeTZDtype,)) or series.dtype.kind == "M":
         column = Column(name, "date", "ISO8601")
         return column, _seconds(series, column), ""

@@ -101,6 +101,28 @@ def test_the_cleaned_table_has_the_header_of_the_given_one(data, tmp_path):
     assert (tmp_path / "cleaned.csv").read_text().splitlines() == [lines[0], *lines[2:-1]]
 
 
+def test_rows_without_a_label_stay_and_text_and_groups_are_used(tmp_path):
+    """The numbers in suspects.csv are those of the rows in the file."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(90) % 2
+    lines = [
+        f"{2 * k + rng.normal():.3f};{['red', 'blue'][k]};p{i // 3};{['yes', 'no'][k]}"
+        for i, k in enumerate(kind)
+    ]
+    lines[4] = "1.5;red;p1;"
+    lines[7] = lines[7].replace("no", "yes")
+    path = tmp_path / "a.csv"
+    path.write_text("a;color;patient;answer\n" + "\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    results = cleaned(path, out, "--label", "answer", "--group", "patient", "--remove", "0.02")
+    assert results["data"]["rows"] == len(results["rows"]) == 89
+    assert 4 not in results["rows"]
+    assert 7 in results["removed"]
+    assert next(line["row"] for line in suspects(out)) == "7"
+    kept = [line for i, line in enumerate(lines) if i not in results["removed"]]
+    assert (out / "cleaned.csv").read_text().splitlines()[1:] == kept
+
+
 def test_what_is_printed(data, finished, tmp_path, capsys):
     out = tmp_path / "again"
     shutil.copytree(finished, out)

@@ -70,7 +70,7 @@ REFUSED = [
     ("tune nan.npz", "no value in any column but the label 'y'"),
     ("tune nolabel.csv --drop a --keep c", "--keep names 'c', which the data does not have"),
     ("tune good.csv --group place", "--group names 'place', which the data does not have"),
-    ("tune good.csv --group label", "--group names the label 'label'"),
+    ("tune good.csv --group label --label label", "--group names the label 'label'"),
     ("tune text.csv --group place", "--group makes fewer than 3 groups"),
     ("tune digits --group drawer", "--group names 'drawer', which 'digits' does not have"),
     ("tune oneclass.csv", "one class only, 'one'"),

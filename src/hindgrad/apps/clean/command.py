@@ -52,10 +52,14 @@ def run(settings: Clean, console: Console) -> None:
     rows = _rows(settings, table, trusted)
     check_positions(settings.steps, _learner(settings, table).batch(len(rows.y)))
     call = identity(settings) | {"fingerprint": _fingerprint(table, trusted)}
-    say(console, table.notes)
+
+    def compute() -> dict[str, Any]:
+        say(console, table.notes)
+        return _results(settings, call, table, rows, work)
+
     results = work.results(
         call,
-        lambda: _results(settings, call, table, rows, work),
+        compute,
         lambda folder, results: clean_outputs.write(folder, results, table),
         report=partial(say, console),
     )

@@ -76,10 +76,14 @@ def run(settings: Distill, console: Console) -> None:
     prepared = prepare(settings, table)
     _check_counts(settings, table, prepared)
     call = identity(settings) | {"fingerprint": table.fingerprint()}
-    say(console, table.notes)
+
+    def compute() -> dict[str, Any]:
+        say(console, table.notes)
+        return {"call": call, **_results(settings, table, prepared, work)}
+
     results = work.results(
         call,
-        lambda: {"call": call, **_results(settings, table, prepared, work)},
+        compute,
         lambda folder, results: distill_outputs.write(folder, results, table),
         report=partial(say, console),
     )

@@ -50,6 +50,8 @@ def find_label(path: Path, frame: pd.DataFrame, label: str | None, header: bool)
     if label is not None:
         return Choice(_given(path, list(frame.columns), label), "")
     columns = list(frame.columns)
+    if not columns:
+        raise DataError(f"{path}: every column is dropped; leave one for the label.")
     if len(columns) < 2 or not len(frame):
         return Choice(columns[-1], "the last column")
     found = _by_name(path, columns) if header else None

@@ -37,7 +37,9 @@ def apart(path: Path, source: Source, asked: Asked) -> tuple[Choice, pd.DataFram
         if asked.group in arrays:
             frame = frame.assign(**{str(asked.group): array_column(path, source, asked.group)})
     else:
-        choice = find_label(path, frame, asked.label, source.header)
+        aside = [name for name in (*asked.drop, asked.group) if name in frame.columns]
+        others = frame if asked.label is not None else frame.drop(columns=aside)
+        choice = find_label(path, others, asked.label, source.header)
         label = pd.Series(frame[choice.name])
     for name in (choice.name, *named, *([asked.group] if asked.group else [])):
         if source.names.count(name) > 1:

@@ -68,10 +68,14 @@ def run(settings: Tune, console: Console) -> None:
     start = None if settings.start is None else read_hyper(settings.start, network)
     call = identity(settings, {"start": "from"})
     call |= {"batch": network.batch, "fingerprint": table.fingerprint()}
-    say(console, table.notes)
+
+    def compute() -> dict[str, Any]:
+        say(console, table.notes)
+        return _results(settings, call, table, network, start, work)
+
     results = work.results(
         call,
-        lambda: _results(settings, call, table, network, start, work),
+        compute,
         lambda folder, results: outputs.write(folder, results, work.folder / MODEL),
         report=partial(say, console),
     )

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from hindgrad.apps.model import (
     draw_problem,
     weights,
 )
+from hindgrad.apps.saved import ARRAYS
 from hindgrad.apps.settings import ArgumentError, check_room, identity
 from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
@@ -129,8 +129,8 @@ class _Job:
         number = ["tune", "choose", "judge", "look"].index(purpose)
         return list(jax.random.split(jax.random.fold_in(self.key, number), count))
 
-    def kept(self, name: str, compute: Callable[[], Any], *, arrays: Path | None = None) -> Any:
-        return self.work.kept(f"seed-{self.seed}/{name}", compute, arrays=arrays)
+    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        return self.work.kept(f"seed-{self.seed}/{name}", compute)
 
 
 def _results(
@@ -161,7 +161,11 @@ def _results(
         )
         curves = _curves(problem, runs[seeds.index(best)], outputs.compared(runs), best)
         bar.stage("the model that is kept")
-        kept = work.kept("model", lambda: _keep(settings, table, network, runs, work))
+        kept = work.kept(
+            "model",
+            lambda: _keep(settings, table, network, runs, work),
+            arrays=work.folder / MODEL / ARRAYS,
+        )
     return {
         "call": call,
         "data": {

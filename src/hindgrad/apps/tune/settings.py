@@ -34,7 +34,7 @@ class Tune:
     Splits the data into train, valid and test, trains an MLP, and tunes rate and decay for each
     layer and part of the training, weight decay and initial scale for each layer.
 
-    Writes into --out: the hyperparameters (JSON), trained weights (safetensors), pictures, and a
+    Writes into --out: a model for hindgrad predict, the hyperparameters (JSON), pictures, and a
     table against the defaults, random search and TPE at an equal budget of training gradients,
     with validation and test loss over several seeds.
 

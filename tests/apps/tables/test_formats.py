@@ -27,7 +27,7 @@ WRITERS = {
     ".feather": lambda f, p: f.to_feather(p),
     ".jsonl": lambda f, p: f.to_json(p, orient="records", lines=True),
     ".json": lambda f, p: f.to_json(p, orient="records"),
-    ".xlsx": lambda f, p: f.to_excel(p, index=False),
+    ".xlsx": lambda f, p: f.to_excel(p, index=False, engine="openpyxl"),
 }
 
 
@@ -50,7 +50,11 @@ def test_every_format_gives_the_same_table_and_is_written_back(tmp_path, suffix)
 
 
 def read_again(path, suffix):
-    readers = {".parquet": pd.read_parquet, ".feather": pd.read_feather, ".xlsx": pd.read_excel}
+    readers = {
+        ".parquet": pd.read_parquet,
+        ".feather": pd.read_feather,
+        ".xlsx": lambda p: pd.read_excel(p, engine="openpyxl"),
+    }
     if suffix in readers:
         return readers[suffix](path)
     return pd.read_json(path, orient="records", lines=suffix == ".jsonl")

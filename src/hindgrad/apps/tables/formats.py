@@ -95,7 +95,7 @@ _read_feather = _framed("Feather", pd.read_feather, _write_feather)
 def _excel(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what a sheet has beside cells, such as rules
-        return pd.read_excel(path, keep_default_na=False, na_values=[""])
+        return pd.read_excel(path, engine="openpyxl", keep_default_na=False, na_values=[""])
 
 
 _read_excel = _framed(

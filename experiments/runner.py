@@ -21,7 +21,7 @@ from hindgrad.apps.work import finite as finite
 from hindgrad.progress import Bar as Line
 
 ROOT = Path(__file__).parent
-FOLDERS = ("maclaurin2015", "franceschi2017", "andrychowicz2016", "text")
+FOLDERS = ("maclaurin2015", "franceschi2017", "andrychowicz2016", "attribution", "text")
 
 Results = dict[str, Any]
 """Everything that the report is made of, as JSON can hold it."""

@@ -23,6 +23,7 @@ class Reproduce:
     - sharing: which alphabets should share weights? (the same, section 3.4)
     - chaos: where hypergradients become meaningless (the same, section 4)
     - l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
+    - attribution-harmful: training without the rows that attribution finds harmful
     - gpt-tuning: a small GPT's schedule and document weights, beside Optuna
 
     Example: python -m experiments hyper-cleaning
@@ -43,6 +44,7 @@ class Reproduce:
                 "l2l-quadratic",
                 "l2l-mlp",
                 "l2l-conv",
+                "attribution-harmful",
                 "gpt-tuning",
             ]
         ],

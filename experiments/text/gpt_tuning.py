@@ -245,8 +245,8 @@ def answer(settings: Settings, hyper: PyTree) -> dict[str, Any]:
 def run(settings: Settings, kept: Any, line: Line) -> Results:
     """All arms, for every number of damaged documents and every seed."""
     found = []
-    for damaged in settings.damaged:
-        for seed in settings.each_seed():
+    for seed in settings.each_seed():
+        for damaged in settings.damaged:
             found += one_seed(settings, damaged, seed, kept, line)
     return {"found": found}
 
@@ -286,7 +286,7 @@ def total(settings: Settings) -> int:
 
 DEFAULT = Settings(
     seeds=3,
-    seed=100,
+    seed=300,
     text="tinyshakespeare",
     damaged=(0, 10),
     documents=50,
@@ -296,7 +296,7 @@ DEFAULT = Settings(
     layers=2,
     steps=150,
     steps_outer=20,
-    rate_outer=0.15,
+    rate_outer=0.3,
     cost=5.0,
     judges=3,
 )

@@ -239,7 +239,6 @@ def total(settings: Settings) -> int:
 
 DEFAULT = Settings(
     seeds=5,
-    seed=200,
     data="digits",
     rows=1000,
     flipped=(0.0, 0.1),

@@ -286,7 +286,6 @@ def total(settings: Settings) -> int:
 
 DEFAULT = Settings(
     seeds=3,
-    seed=300,
     text="tinyshakespeare",
     damaged=(0, 10),
     documents=50,

@@ -1,5 +1,6 @@
 """What users pass, checked and brought into one form."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
@@ -84,6 +85,11 @@ def floats_and_rest(caller: str, hyper: PyTree) -> tuple[PyTree, PyTree]:
     Raises `ValueError` if there is no float.
     """
     floats, rest = eqx.partition(trees.as_hyper(hyper), eqx.is_inexact_array)
+    if dataclasses.is_dataclass(hyper) and jax.tree_util.all_leaves([hyper]):
+        raise ValueError(
+            f"{caller} was given a {type(hyper).__name__}, of which JAX does not know that it "
+            "holds numbers: take jax.tree_util.register_dataclass, an equinox.Module, or a dict."
+        )
     if not trees.size(floats):
         raise ValueError(
             f"{caller} was given hyperparameters without a float among them: write a number as 1.0."

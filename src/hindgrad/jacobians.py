@@ -94,10 +94,10 @@ def _jacobian(objective, hyper, key, adjoint):
 
 def _as_scores(value: Any) -> Array:
     """What a score returned, if it is an array of floats; raises `ValueError` otherwise."""
-    if isinstance(value, (tuple, list, dict)):
+    if value is None or isinstance(value, (tuple, list, dict)):
         raise ValueError(
-            f"The score returned a {type(value).__name__}; jacobian needs one array: jnp.stack(…), "
-            "or jnp.concatenate(…)."
+            f"The score (or queries) returned a {type(value).__name__}; one array is needed: "
+            "jnp.stack(…), or jnp.concatenate(…)."
         )
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.floating):

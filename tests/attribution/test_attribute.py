@@ -100,6 +100,25 @@ def test_predictions_and_retrainings(x64, found):
     assert errors[1] < errors[0] / 50 < 1e-3
 
 
+def test_what_has_no_derivative_is_not_foretold():
+    objective, hyper = problem.of_weights(steps=2)
+    found = hg.attribute(objective, hyper | {"n": 1}, problem.queries, adjoint=hg.Stored())
+    with pytest.raises(ValueError, match=r"no float .* retrained"):
+        found.predicted(hyper | {"n": 2})
+    np.testing.assert_array_equal(found.predicted(hyper | {"n": 1}), found.values)
+
+
+def test_half_precision_is_added_up_in_float64():
+    """Of a thousand equal queries, the mean is that of each."""
+    objective, _ = problem.of_weights(steps=2)
+    hyper = {"weight": jnp.ones(problem.ROWS, jnp.bfloat16)}
+    many = lambda params, *_: jnp.tile(problem.queries(params, None, None)[:1], 1000)
+    found = hg.attribute(objective, hyper, many, adjoint=hg.Stored())
+    mean, first = found.top(None, 3), found.top(0, 3)
+    np.testing.assert_array_equal(mean.rows, first.rows)
+    np.testing.assert_allclose(mean.effects, first.effects, rtol=1e-12)
+
+
 def test_top_and_bottom(found):
     effects = found.removed[3]
     top, bottom = found.top(3, 4), found.bottom(3, 4)
@@ -217,6 +236,15 @@ REFUSED = {
     "no floats": (given(hyper={"rate": 1}), {}, "without a float"),
     "no such leaf": (given(), {"examples": lambda hyper: hyper["wait"]}, "hyper\\['weight'\\]"),
     "not one leaf": (given(), {"examples": lambda hyper: hyper}, "one leaf"),
+    "computed from a leaf": (given(), {"examples": lambda hyper: hyper["weight"] * 2}, "one leaf"),
+    "a number in place of a leaf": (given(), {"examples": lambda hyper: 0}, "one leaf"),
+    "a single number": (
+        given(hyper={"weight": np.ones(problem.ROWS), "rate": 0.1}),
+        {"examples": lambda hyper: hyper["rate"]},
+        "single number",
+    ),
+    "constants as queries": (given(queries=lambda *_: jnp.ones(2)), {}, "do not read"),
+    "a list": (given(queries=lambda *_: [1.0]), {}, "one array"),
     "estimates": (given(adjoint=hg.Evolution(pairs=2, spread=0.1)), {}, "one score"),
     "unread weights": (
         given(hyper={"weight": np.ones(problem.ROWS), "other": np.ones(4)}),
@@ -245,11 +273,17 @@ def test_refused_within_a_program():
 def test_refused_questions(found):
     asked = [
         (lambda: found.top(5), "there are 5"),
-        (lambda: found.top(0, 25), "there are 24"),
+        (lambda: found.top(0, 0), "at least 1"),
         (lambda: found.relabelled(lambda hyper: hyper["weight"]), "one_hot"),
         (lambda: found.replaced(lambda hyper: 1.0, 0.0), "one leaf"),
+        (lambda: found.replaced(lambda hyper: 1 - hyper["weight"], 0.0), "one leaf"),
+        (lambda: found.replaced(problem.weight, np.ones(3)), r"weight.* has shape \[24\]"),
+        (lambda: found.replaced(problem.weight, "none"), r"replaced\(by='none'\)"),
+        (lambda: found.replaced(problem.weight, np.nan), "finite"),
+        (lambda: found.replaced(problem.weight, 1j), "of that kind"),
         (lambda: found.predicted({"weight": np.ones(3)}), "structure"),
         (lambda: found.certify(drop=1.0), "above 0 and below 1"),
+        (lambda: found.certify(bar=True), "correlation"),
         (lambda: found.certify(runs=5), "at least 10"),
         (lambda: found.certify(bar=2), "correlation"),
         (lambda: found.certify(side_by_side=0), "side_by_side"),

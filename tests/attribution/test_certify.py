@@ -11,7 +11,7 @@ from scipy import stats
 import hindgrad as hg
 from attribution import problem
 from hindgrad.attribution import certify, ranks
-from hindgrad.attribution.certificate import Certificate
+from hindgrad.attribution.certificate import Certificate, described
 from hindgrad.attribution.retraining import without
 from hindgrad.diagnostics.precision import LeafPrecision
 
@@ -189,9 +189,11 @@ CERTIFIED = Certificate(
     runs=50,
     dropped=1,
     examples=100,
+    name="hyper['weight']",
     lds={0: 0.97, 1: 0.95},
     interval=(0.93, 0.98),
     unmoved=[],
+    unscored=[],
     ratio=1.1,
     faintness=1e4,
     top={},
@@ -217,7 +219,17 @@ VERDICTS = {
     "the right order, not the size": ({"ratio": 0.3}, "certified", ["0.3 times"]),
     "changes of rounding": ({"faintness": 12.0}, "certified", ["12 units"]),
     "some diverge": ({"diverged": 2}, "not to be trusted", ["2 of the retrainings"]),
-    "one does not move": ({"unmoved": [4]}, "certified", ["Query 4 does not change"]),
+    "one does not move": ({"unmoved": [4]}, "certified", ["Query 4 does not change at all"]),
+    "one that nothing trains": (
+        {"unmoved": [4], "unscored": [4]},
+        "certified",
+        ["Query 4 does not change, as the scores say: .* Drop more"],
+    ),
+    "NaN is no chaos": (
+        {"diverged": 2, "metasmoothness": np.nan},
+        "not to be trusted",
+        ["divides by the weights"],
+    ),
 }
 
 
@@ -229,3 +241,36 @@ def test_verdicts(changes, verdict, reasons):
     assert len(certificate.reasons) == len(reasons)
     for reason, pattern in zip(certificate.reasons, reasons, strict=True):
         assert re.search(pattern, reason)
+
+
+def test_what_is_left_out_is_said_first():
+    assert "Of 2 queries" not in described(CERTIFIED)
+    text = described(CERTIFIED._replace(unmoved=[4, 5]))
+    assert text.splitlines()[0].endswith("(Of 2 of 4 queries: the others do not change.)")
+    assert "1 of 100 examples (hyper['weight'])" in text
+
+
+def test_the_same_rows_at_random_are_no_rivals(x64, found):
+    """Of 24 rows, one of 100 random removals is the top one itself."""
+    certificate = found.certify(runs=100, drop=0.04, bar=-1.0)
+    assert certificate.dropped == 1
+    assert sum(removal.beats_random for removal in certificate.top.values()) >= 3
+
+
+def test_rows_without_weight_are_never_the_top(x64):
+    """Even where all others hold a query up."""
+    weights = np.ones(problem.ROWS)
+    weights[::2] = 0
+    found = attribution(hyper={"weight": weights})
+    with_weight = list(range(1, problem.ROWS, 2))
+    for ranking in (found.top(0, 100), found.bottom(0, 100)):
+        assert sorted(ranking.rows) == with_weight
+    below = -np.abs(found.removed)
+    given = found.objective, found.hyper, found.key, found.adjoint, found.examples
+    of = certify.Attributed(*given, scores=below, removed=below)
+    assert not certify._top(of, 2)[:, ::2].any()
+
+
+def test_queries_in_half_precision():
+    halves = lambda *given: problem.queries(*given).astype(jnp.bfloat16)
+    assert attribution(halves).certify(runs=10, drop=0.2, bar=-1.0).runs == 10

@@ -67,9 +67,7 @@ class Attribution(eqx.Module):
         """By how much each query would change if an example's weight became zero; above zero, the
         example holds the query down (of a loss: it helps). Where the weights have more axes than
         one, that of all of a row's."""
-        leaf = self._examples("removed")
-        effects = -np.asarray(leaf.of(self.hyper))[None] * np.asarray(leaf.of(self.scores))
-        return effects.reshape(*effects.shape[:2], -1).sum(-1)
+        return self._removed("removed")
 
     def replaced(self, where: Where, by: Any) -> Float[Array, "queries ..."]:
         """By how much each query would change if one number of a leaf, each for itself, became
@@ -82,8 +80,8 @@ class Attribution(eqx.Module):
         """
         leaf = found("replaced(where)", where, self.hyper)
         old = leaf.of(self.hyper)
-        new = jnp.broadcast_to(jnp.asarray(by, old.dtype), old.shape)
-        return (new - old)[None] * leaf.of(self.scores)
+        new = _broadcast(by, old, leaf.name)
+        return jnp.real((new - old)[None] * leaf.of(self.scores))
 
     def relabelled(self, where: Where) -> Float[Array, "queries rows classes"]:
         """By how much each query would change if a row had another label: one number for each
@@ -106,9 +104,15 @@ class Attribution(eqx.Module):
 
     def predicted(self, hyper: PyTree) -> Float[Array, " queries"]:
         """What the queries would be with other hyperparameters, to first order."""
-        old, _ = floats_and_rest("predicted", self.hyper)
-        new, _ = floats_and_rest("predicted", self._like(hyper, "predicted"))
-        change = lambda d, a, b: jnp.tensordot(d, b - a, axes=b.ndim)
+        old, others = floats_and_rest("predicted", self.hyper)
+        new, changed = floats_and_rest("predicted", self._like(hyper, "predicted"))
+        if not eqx.tree_equal(others, changed):
+            raise ValueError(
+                "predicted(hyper): something that is no float is another than it was, and there is "
+                "no derivative by it. Use retrained(hyper)."
+            )
+        summed = lambda x: jnp.sum(jnp.real(x), tuple(range(1, x.ndim)))
+        change = lambda d, a, b: summed(d * (b - a)[None])
         return trees.add(self.values, *jax.tree.leaves(jax.tree.map(change, self.scores, old, new)))
 
     def retrained(self, hyper: PyTree) -> Float[Array, " queries"]:
@@ -118,6 +122,7 @@ class Attribution(eqx.Module):
 
     def top(self, query: Whole | None, k: Whole = 10) -> Ranking:
         """The `k` examples whose removal would raise a query most: of a loss, those that helped.
+        All that have a weight, if they are fewer.
 
         **Arguments:**
 
@@ -166,10 +171,10 @@ class Attribution(eqx.Module):
         holds the examples' weights.
         """
         leaf = self._examples("certify")
-        if not 0 < drop < 1:
-            raise ValueError(f"certify(drop={drop}): a share above 0 and below 1 is needed.")
-        if not -1 <= bar <= 1:
-            raise ValueError(f"certify(bar={bar}): a correlation from −1 to 1 is needed.")
+        if not _is_number(drop) or not 0 < drop < 1:
+            raise ValueError(f"certify(drop={drop!r}): a share above 0 and below 1 is needed.")
+        if not _is_number(bar) or not -1 <= bar <= 1:
+            raise ValueError(f"certify(bar={bar!r}): a correlation from −1 to 1 is needed.")
         block = None
         if side_by_side is not None:
             block = as_whole("certify", "side_by_side", side_by_side)
@@ -179,7 +184,7 @@ class Attribution(eqx.Module):
             key=self.key,
             adjoint=self.adjoint,
             examples=leaf,
-            scores=np.asarray(leaf.of(self.scores)),
+            scores=np.asarray(leaf.of(self.scores)).astype(np.float64),
             removed=self.removed,
         )
         runs = as_whole("certify", "runs", runs, least=10)
@@ -190,17 +195,23 @@ class Attribution(eqx.Module):
         return found
 
     def _ranked(self, caller, query, k, sign):
-        removed, k = self.removed, as_whole(caller, "k", k)
-        queries, rows = removed.shape
-        if k > rows:
-            raise ValueError(f"{caller}(k={k}): there are {rows} examples.")
+        removed, k = self._removed(caller), as_whole(caller, "k", k)
+        queries, _ = removed.shape
         if query is not None:
             query = as_whole(caller, "query", query, least=0)
             if query >= queries:
                 raise ValueError(f"{caller}(query={query}): there are {queries}, from 0 on.")
         effects = removed.mean(0) if query is None else removed[query]
-        order = np.argsort(sign * effects, kind="stable")[:k]
+        present = np.flatnonzero(certify.present(self._examples(caller).of(self.hyper)))
+        order = present[np.argsort(sign * effects[present], kind="stable")][:k]
         return Ranking(order, effects[order])
+
+    def _removed(self, caller):
+        leaf = self._examples(caller)
+        # In float64: NumPy adds up half precision in itself.
+        wide = lambda tree: np.asarray(leaf.of(tree)).astype(np.float64)
+        effects = -wide(self.hyper)[None] * wide(self.scores)
+        return effects.reshape(*effects.shape[:2], -1).sum(-1)
 
     def _examples(self, caller):
         if self.examples is None:
@@ -284,6 +295,11 @@ def attribute(
         leaf = only_row_of_numbers(hyper)
     else:
         leaf = found("attribute(examples)", examples, hyper)
+        if not leaf.of(hyper).ndim:
+            raise ValueError(
+                f"attribute(examples): {leaf.name} is a single number; a weight for each example "
+                "is needed, or examples=None for settings alone."
+            )
     (values, scores), adjoint = differentiated(asked, hyper, run_key, adjoint)
     axes = values.ndim
     scores = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axes:]), scores)
@@ -313,9 +329,30 @@ def _check(result: Attribution) -> None:
     if leaf is not None and not np.any(np.asarray(leaf.of(result.scores))):
         raise ValueError(
             f"attribute: {leaf.name} does not matter to any query. Either the loss never reads it "
-            '(hyper["weight"][batch.index] times the losses of the rows), or the network is '
-            "saturated or dead, so that nothing matters (lower the rates)."
+            '(hyper["weight"][batch.index] times the losses of the rows), or the queries do not '
+            "read the trained parameters, or the network is saturated or dead, so that nothing "
+            "matters (lower the rates)."
         )
+
+
+def _broadcast(by, like, name):
+    """What is given for a leaf, in its shape and dtype."""
+    try:
+        new = jnp.broadcast_to(jnp.asarray(by), like.shape)
+        fits = jnp.iscomplexobj(like) or not jnp.iscomplexobj(new)
+        fits = fits and bool(jnp.all(jnp.isfinite(new)))
+    except (TypeError, ValueError):
+        fits, new = False, like
+    if not fits:
+        raise ValueError(
+            f"replaced(by={by!r}): {name} has shape {list(like.shape)} and dtype {like.dtype}; "
+            "finite numbers of that kind that broadcast to it are needed."
+        )
+    return new.astype(like.dtype)
+
+
+def _is_number(x):
+    return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
 
 
 def _queries(numbers, *, of=False):

@@ -29,7 +29,7 @@ class Removal(NamedTuple):
     spread: float
     """their standard deviation."""
     highest: float
-    """The highest of them."""
+    """The highest of them, those without the very same examples aside."""
 
     @property
     def beats_random(self) -> bool:
@@ -47,7 +47,9 @@ class Certificate(NamedTuple):
     dropped: int
     """How many examples each of them did without."""
     examples: int
-    """Of so many."""
+    """Of so many, the length of"""
+    name: str
+    """the leaf of their weights."""
     lds: dict[int, float]
     """The linear datamodelling score of each query that changes, by its number: Spearman's
     correlation, over the retrainings, of what the scores foretell with what happens."""
@@ -55,6 +57,8 @@ class Certificate(NamedTuple):
     """The 95 % bootstrap interval of their mean, over the retrainings; None if no query changes."""
     unmoved: list[int]
     """The queries that no removal changes beyond rounding: of these nothing can be said."""
+    unscored: list[int]
+    """Those of them that examples matter to, but none of those that were removed."""
     ratio: float | None
     """How many times as large as foretold the changes are: the median over the queries of the slope
     of one on the other."""
@@ -105,9 +109,14 @@ class Certificate(NamedTuple):
         return found
 
     def _of_queries(self):
-        if self.unmoved:
+        if self.unscored:
             yield (
-                f"{_queries(self.unmoved)} not change at all, whatever is removed: the network is "
+                f"{_queries(self.unscored)} not change, as the scores say: nothing that was "
+                "removed was trained on. Drop more, or give more runs."
+            )
+        if dead := [query for query in self.unmoved if query not in self.unscored]:
+            yield (
+                f"{_queries(dead)} not change at all, whatever is removed: the network is "
                 "saturated or dead there, or a loss is rounded to 0. Lower the rates, or ask for a "
                 "margin or a logit in place of a loss."
             )
@@ -119,8 +128,12 @@ class Certificate(NamedTuple):
 
     def _of_training(self):
         if self.diverged:
-            yield f"{self.diverged} of the retrainings diverge: lower the rates."
-        chaotic = not self.metasmoothness >= ROUGH
+            yield (
+                f"{self.diverged} of the retrainings diverge, or end without finite queries: lower "
+                "the rates; or the loss divides by the weights of its batch, which may all be 0: "
+                "divide by its size."
+            )
+        chaotic = self.metasmoothness < ROUGH
         if chaotic:
             yield (
                 f"Training is chaotic (metasmoothness {self.metasmoothness:.2f}, below {ROUGH:g}): "
@@ -137,7 +150,7 @@ class Certificate(NamedTuple):
             yield (
                 f"Changes are {self.ratio:.2g} times as large as foretold, beyond the first order: "
                 "remove fewer at a time, train fewer steps (what is memorised hangs on few rows), "
-                "or lower the rates."
+                "or lower the rates; or the adjoint saw a part of the run only (Truncated)."
             )
 
 
@@ -149,6 +162,9 @@ def described(found: Certificate) -> str:
         "not to be trusted": "These scores are NOT TO BE TRUSTED.",
     }
     lines = [heads[found.verdict]]
+    if found.unmoved and found.lds:
+        whole = len(found.unmoved) + len(found.lds)
+        lines[0] += f" (Of {_of(len(found.lds), whole)} queries: the others do not change.)"
     if found.interval is not None:
         low, high = found.interval
         worst = min(found.lds, key=found.lds.__getitem__)
@@ -157,8 +173,8 @@ def described(found: Certificate) -> str:
             f"worst {found.lds[worst]:.3f} (query {worst}); asked for {found.bar:g}"
         )
     lines.append(
-        f"  {found.runs} retrainings without {_of(found.dropped, found.examples)} examples, "
-        "in the same order of steps"
+        f"  {found.runs} retrainings without {_of(found.dropped, found.examples)} examples "
+        f"({found.name}), in the same order of steps"
     )
     if found.top:
         beaten = sum(removal.beats_random for removal in found.top.values())

@@ -1,6 +1,6 @@
 """Retrains without random examples, and compares what happens with what the scores foretold."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Attributed(NamedTuple):
     adjoint: Adjoint
     examples: Leaf
     scores: Float[np.ndarray, "queries rows *features"]
-    """The derivatives by the examples' weights."""
+    """The derivatives by the examples' weights, in float64."""
     removed: Float[np.ndarray, "queries rows"]
     """By how much the queries change without each row, to first order."""
 
@@ -74,35 +74,44 @@ def certified(of: Attributed, asked: Asked) -> Certificate:
 
 def _draw(examples, hyper, asked) -> Bool[np.ndarray, "runs rows"]:
     """Which rows each run does without: as many of those with a weight in each."""
-    weights = np.asarray(examples.of(hyper))
-    present = np.flatnonzero(np.any(weights.reshape(len(weights), -1) != 0, axis=1))
-    count = max(1, round(asked.drop * len(present)))
-    if count >= len(present):
+    there = present(examples.of(hyper))
+    rows = np.flatnonzero(there)
+    count = max(1, round(asked.drop * len(rows)))
+    if count >= len(rows):
         raise ValueError(
-            f"certify(drop={asked.drop}): {len(present)} of the rows of {examples.name} have a "
+            f"certify(drop={asked.drop}): {len(rows)} of the rows of {examples.name} have a "
             f"weight, and {count} would be removed from each run. Some must stay."
         )
     random = _generator(asked.seed)
-    gone = np.zeros((asked.runs, len(weights)), bool)
+    gone = np.zeros((asked.runs, len(there)), bool)
     for row in gone:
-        row[random.choice(present, count, replace=False)] = True
+        row[random.choice(rows, count, replace=False)] = True
     return gone
+
+
+def present(weights: Any) -> Bool[np.ndarray, " rows"]:
+    """Which examples have a weight that is not zero."""
+    weights = np.asarray(weights)
+    return np.any(weights.reshape(len(weights), -1) != 0, axis=1)
 
 
 def _top(of, count) -> Bool[np.ndarray, "queries rows"]:
     """For each query the rows whose removal is foretold to raise it most."""
-    rows = np.argsort(-of.removed, axis=1, kind="stable")[:, :count]
+    there = present(of.examples.of(of.hyper))
+    rows = np.argsort(np.where(there[None], -of.removed, np.inf), axis=1, kind="stable")[:, :count]
     top = np.zeros(of.removed.shape, bool)
     np.put_along_axis(top, rows, values=True, axis=1)
     return top
 
 
 def _compared(of, asked, gone, base, random, of_top, top):
+    rounding = float(jnp.finfo(base.dtype).eps)
+    base, random, of_top = (x.astype(np.float64) for x in (base, random, of_top))
     finite = np.all(np.isfinite(random), axis=1)
-    foretold = (gone.astype(np.float64) @ of.removed.astype(np.float64).T)[finite]
-    happened = random[finite].astype(np.float64) - base[None].astype(np.float64)
-    unit = np.finfo(base.dtype).eps * np.abs(base).astype(np.float64)
+    foretold = (gone.astype(np.float64) @ of.removed.T)[finite]
+    happened, unit = random[finite] - base[None], rounding * np.abs(base)
     moves = np.max(np.abs(happened), axis=0, initial=0) > ROUNDING * unit
+    unscored = ~moves & ~np.any(foretold, axis=0) & np.any(of.removed, axis=1)
     queries = np.flatnonzero(moves)
     foretold, happened = foretold[:, moves], happened[:, moves]
     few = len(queries) == 0 or len(happened) < 2
@@ -112,9 +121,11 @@ def _compared(of, asked, gone, base, random, of_top, top):
         runs=len(gone),
         dropped=int(gone[0].sum()),
         examples=gone.shape[1],
+        name=of.examples.name,
         lds={} if few else _numbered(queries, ranks.spearman(foretold, happened)),
         interval=None if few else ranks.interval(foretold, happened, _generator(asked.seed)),
         unmoved=[int(q) for q in np.flatnonzero(~moves)],
+        unscored=[int(q) for q in np.flatnonzero(unscored)],
         ratio=None if few else float(np.median(_slope(foretold, happened))),
         faintness=None if few else float(np.min(spread[spread > 0], initial=np.inf)),
         top={
@@ -124,7 +135,7 @@ def _compared(of, asked, gone, base, random, of_top, top):
                 float(base[q] + of.removed[q][top[q]].sum()),
                 float(random[finite, q].mean()),
                 float(random[finite, q].std()),
-                float(random[finite, q].max()),
+                float(np.max(random[finite & np.any(gone != top[q], axis=1), q], initial=-np.inf)),
             )
             for q in (() if few else queries)
         },
@@ -147,13 +158,13 @@ def _slope(foretold, happened):
 def _precision(of: Attributed) -> LeafPrecision | None:
     """How the scores compare with float64: all queries in one hypergradient, that of their sum with
     random signs, each divided by the size of its own scores."""
-    sizes = np.sqrt((of.scores.astype(np.float64) ** 2).reshape(len(of.scores), -1).sum(1))
+    sizes = np.sqrt((of.scores**2).reshape(len(of.scores), -1).sum(1))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], len(sizes))
     mix = np.where(sizes > 0, signs / np.where(sizes > 0, sizes, 1), 0)
     if not np.any(mix):
         return None
-    mix = jnp.asarray(mix, of.scores.dtype)
-    found = np.tensordot(np.asarray(mix, np.float64), of.scores.astype(np.float64), 1)
+    mix = jnp.asarray(mix, of.examples.of(of.hyper).dtype)
+    found = np.tensordot(np.asarray(mix).astype(np.float64), of.scores, 1)
     given = of.objective, of.hyper, of.examples.place, of.key, mix, widenable(of.adjoint)
     try:
         return compared(found, np.asarray(in_float64(_mixed, *given)))

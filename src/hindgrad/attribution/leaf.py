@@ -37,13 +37,21 @@ def found(caller: str, where: Where, hyper: PyTree) -> Leaf:
     Raises `ValueError` if that is not exactly one leaf of floats.
     """
     leaves, structure = _floats(hyper)
+    places = list(map(_Place, range(len(leaves))))
     try:
-        place: Any = where(jax.tree.unflatten(structure, range(len(leaves))))
+        place: Any = where(jax.tree.unflatten(structure, places))
     except (LookupError, AttributeError, TypeError) as error:
         raise ValueError(_no_leaf(caller, hyper)) from error
-    if not isinstance(place, int):
+    if not isinstance(place, _Place):
         raise ValueError(_no_leaf(caller, hyper))
-    return Leaf(place, _names(hyper)[place])
+    return Leaf(place.number, _names(hyper)[place.number])
+
+
+class _Place:
+    """Stands for a leaf: it can be picked, and nothing can be computed with it."""
+
+    def __init__(self, number: int):
+        self.number = number
 
 
 def only_row_of_numbers(hyper: PyTree) -> Leaf | None:

@@ -21,6 +21,7 @@ test: $(READY)
 # compiler's optimisations.
 OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
 	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
+	tests/adjoints/test_reversible_layout.py \
 	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py tests/test_model_state.py \
 	tests/test_microbatches.py tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
 test-optimised: $(READY)
@@ -29,7 +30,7 @@ test-optimised: $(READY)
 # The library alone, without the commands and the experiments, and without what `test-optimised` runs.
 LIBRARY := $(filter-out $(OPTIMISED) tests/test_command.py,$(wildcard $(addsuffix /test_*.py, \
 	tests tests/exact tests/optimizers tests/adjoints tests/diagnostics tests/tuning tests/learned \
-	tests/segments tests/streams tests/devices)))
+	tests/segments tests/streams tests/devices tests/attribution)))
 test-library: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIBRARY)
 

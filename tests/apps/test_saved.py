@@ -1,6 +1,7 @@
 """Models that are kept, and the command that uses them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,16 @@ def test_quantities(kept, tmp_path, capsys):
     np.testing.assert_allclose(model.predict(frame), answers["height"], rtol=1e-9)
     with pytest.raises(DataError, match="'height' is a quantity, which has no probabilities"):
         model.predict_proba(frame)
+
+
+def test_numbers_in_csv_read_back_the_same(kept, tmp_path):
+    frame = flowers(30, seed=1)
+    model = load(kept / "height")
+    replace(model, target_mean=1e9).save(tmp_path / "height/model")
+    answers = predicted(tmp_path, "height", frame, tmp_path)
+    found = answers["height"].to_numpy()
+    np.testing.assert_array_equal(found, load(tmp_path / "height").predict(frame))
+    assert len(set(found)) > 20
 
 
 def test_columns_are_found_by_name(kept, tmp_path, capsys):

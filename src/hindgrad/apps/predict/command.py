@@ -72,7 +72,7 @@ def _answers(model: Model, outputs: np.ndarray) -> pd.DataFrame:
 def _content(answers: pd.DataFrame, out: Path) -> bytes:
     if out.suffix.lower() == ".parquet":
         return answers.to_parquet()
-    return answers.to_csv(index=False, float_format="%.7g").encode()
+    return answers.to_csv(index=False).encode()
 
 
 def _agreement(data: Path, model: Model, label: pd.Series, outputs: np.ndarray) -> list[str]:

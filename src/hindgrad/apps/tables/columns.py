@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.text import MISSING
+from hindgrad.apps.tables.written import plain
 
 Kind = Literal["number", "date", "time", "category", "text", "nothing"]
 
@@ -76,6 +78,26 @@ class Coded:
     """float64 [rows, columns]."""
     told: tuple[str, ...] = field(default=())
     """What was taken for missing, by column."""
+    unread: tuple["Unread", ...] = ()
+    """What does not fit the columns of another file."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Values that are not of the kind that a column has."""
+
+    column: Column
+    count: int
+    known: int
+    """How many values there are."""
+
+    def __str__(self) -> str:
+        what = {
+            "number": ("is no number", "are no numbers"),
+            "date": ("is no date written as before", "are no dates written as before"),
+            "time": ("is no time written as before", "are no times written as before"),
+        }.get(self.column.kind, ("was never seen", "were never seen"))[self.count > 1]
+        return f"{self.column.name}: {self.count:,} of {self.known:,} values {what}"
 
 
 def code(frame: pd.DataFrame) -> Coded:
@@ -90,19 +112,60 @@ def code(frame: pd.DataFrame) -> Coded:
 
 def code_like(frame: pd.DataFrame, columns: Sequence[Column]) -> Coded:
     """The columns of another file, read as those of a table were. What does not fit, such as text
-    among numbers, is missing."""
+    among numbers, is missing, and counted in `unread`.
+
+    Raises `DataError` if a column holds what is no value, such as lists.
+    """
     x = np.full((len(frame), len(columns)), np.nan)
-    made = []
+    made, unread = [], []
     for i, column in enumerate(columns):
-        made.append(column)
         series = pd.Series(frame[column.name])
-        if column.kind == "number":
+        if column.kind == "number" and is_number(series):
+            made.append(column)
             x[:, i] = as_numbers(series)
-        elif column.kind in ("date", "time"):
-            x[:, i] = _seconds(series, column)
-        elif column.kind in ("category", "text"):
-            made[i], x[:, i] = _levels(column.name, column.kind, _cells(series))
-    return Coded(tuple(made), x)
+            continue
+        cells = _cells(series)
+        if cells is None:
+            raise DataError(f"the column '{column.name}' holds lists or the like; give values.")
+        found, x[:, i], fits = _read_like(series, pd.Series(cells, dtype=object), column)
+        made.append(found)
+        known = np.array([cell is not None and cell not in MISSING for cell in cells], bool)
+        if not fits[known].all():
+            count = int(np.count_nonzero(known & ~fits))
+            unread.append(Unread(column, count, int(known.sum())))
+    return Coded(tuple(made), x, unread=tuple(unread))
+
+
+def _read_like(
+    series: pd.Series, texts: pd.Series, column: Column
+) -> tuple[Column, np.ndarray, np.ndarray]:
+    """The column, its values, and which of them are of its kind."""
+    match column.kind:
+        case "number":
+            values = _parse_numbers(texts)
+        case "date" | "time":  # numbers are no nanoseconds since 1970
+            values = _seconds(texts if is_number(series) else series, column)
+        case "category":
+            texts = _as_levels(texts, column.levels)
+            found, values = _levels(column.name, column.kind, texts.to_numpy(object))
+            return found, values, texts.isin(column.levels).to_numpy()
+        case "text":
+            found, values = _levels(column.name, column.kind, texts.to_numpy(object))
+            return found, values, np.full(len(texts), True)
+        case _:
+            return column, np.full(len(texts), np.nan), np.full(len(texts), True)
+    return column, values, ~np.isnan(values)
+
+
+def _as_levels(texts: pd.Series, levels: Sequence[str]) -> pd.Series:
+    """The values as the table has them: 1.0 for 1, True for TRUE, as formats differ in that."""
+    same: dict[str, str] = {}
+    for level in levels:
+        same.setdefault(plain(level), level)
+    exact = set(levels)
+    return texts.map(
+        lambda cell: cell if cell is None or cell in exact else same.get(plain(cell), cell)
+    ).astype(object)
 
 
 def is_number(series: pd.Series) -> bool:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hindgrad.apps.datasets import DataError
-from hindgrad.apps.tables.columns import CLIP, Coded, code_like
+from hindgrad.apps.tables.columns import CLIP, Coded, Column, code_like
 from hindgrad.apps.tables.encoder import Fitted
 from hindgrad.apps.tables.words import first_line, quoted
+from hindgrad.apps.tables.written import WHOLE, tidy
 from hindgrad.files import read_arrays, read_json, write_arrays, write_json
 
 FORMAT = "hindgrad model 1"
@@ -40,7 +41,12 @@ class Model:
     @property
     def features(self) -> list[str]:
         """The names of the columns that it needs."""
-        return [part.column.name for part in self.columns.encoder.parts]
+        return [column.name for column in self.table_columns]
+
+    @property
+    def table_columns(self) -> list[Column]:
+        """What the columns that it needs are."""
+        return [part.column for part in self.columns.encoder.parts]
 
     def predict(self, rows: Any) -> np.ndarray:
         """The likeliest class, as the data names it, or the quantity, [rows].
@@ -68,17 +74,15 @@ class Model:
         return softmax(self.outputs(self.code(rows)))
 
     def named(self, codes: np.ndarray) -> np.ndarray:
-        """Classes by name: whole numbers where all are."""
-        names = np.array(self.classes)
-        try:
-            return names.astype(np.int64)[codes]
-        except ValueError:
-            return names[codes]
+        """Classes by name: whole numbers where all are, and are written so."""
+        if all(_is_int64(name) for name in self.classes):
+            return np.array([int(name) for name in self.classes], np.int64)[codes]
+        return np.array(self.classes)[codes]
 
     def code(self, rows: Any) -> Coded:
         """Rows as they come, read as those of the training were."""
         if isinstance(rows, pd.DataFrame):
-            frame = rows.set_axis([str(name) for name in rows.columns], axis=1)
+            frame = rows.set_axis(tidy(rows.columns), axis=1)
             absent = [name for name in self.features if name not in frame.columns]
             if absent:
                 raise DataError(
@@ -93,8 +97,7 @@ class Model:
                     f"{len(self.features)}], or a frame with the columns {quoted(self.features)}."
                 )
             frame = pd.DataFrame(array, columns=self.features)
-        parts = self.columns.encoder.parts
-        return code_like(frame.reset_index(drop=True), [part.column for part in parts])
+        return code_like(frame.reset_index(drop=True), self.table_columns)
 
     def outputs(self, coded: Coded) -> np.ndarray:
         """What the last layer gives, [rows, outputs], float64."""
@@ -161,6 +164,11 @@ def load(folder: str | Path) -> Model:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: the model is damaged: {first_line(error)}") from error
+
+
+def _is_int64(name: str) -> bool:
+    """Whether a class is a whole number that comes out as it is written: 01 and 1_0 are none."""
+    return bool(WHOLE.fullmatch(name)) and name == str(int(name)) and abs(int(name)) < 2**63
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:

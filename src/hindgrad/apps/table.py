@@ -12,18 +12,20 @@ import pandas as pd
 
 from hindgrad.apps import datasets
 from hindgrad.apps.datasets import DataError as DataError
-from hindgrad.apps.tables.columns import Coded, Column, code, code_like
+from hindgrad.apps.tables.columns import Coded, Column, as_numbers, code, code_like
 from hindgrad.apps.tables.encoder import Encoder, Fitted
 from hindgrad.apps.tables.formats import read_source
 from hindgrad.apps.tables.labels import Kind as Kind
-from hindgrad.apps.tables.labels import class_codes, label_values, without_missing
+from hindgrad.apps.tables.labels import labels_of, named_labels
 from hindgrad.apps.tables.leave import NOTHING, find_left_out, told
 from hindgrad.apps.tables.names import FEW as FEW
 from hindgrad.apps.tables.source import Arrays, Origin, Source
+from hindgrad.apps.tables.text import MISSING
 from hindgrad.apps.tables.uses import (
     Asked,
     apart,
     check_finite,
+    check_read,
     groups_of,
     label_note,
     missing_notes,
@@ -151,15 +153,16 @@ def read_like(data: str, table: Table, **asked: Any) -> Table:
     path = Path(data)
     if not path.exists():
         raise DataError(f"{path}: no such file.")
-    _, frame, label = apart(path, read_source(path), Asked(**asked))
-    there, label = without_missing(label)
-    y, classes = class_codes(path, label)
+    _, frame, written, _ = apart(path, read_source(path), Asked(**asked))
+    there, names = named_labels(path, written)
     check_columns(path, list(frame.columns), table.features)
     coded = code_like(frame.loc[there].reset_index(drop=True), table.coded.columns)
-    unknown = sorted(set(classes) - set(table.classes))
+    check_read(path, coded)
+    unknown = sorted(set(names) - set(table.classes))
     if unknown:
         raise DataError(f"{path} has the class '{unknown[0]}', which the data does not have.")
-    y = np.array([table.classes.index(name) for name in classes], np.int32)[y]
+    place = {name: i for i, name in enumerate(table.classes)}
+    y = np.array([place[name] for name in names], np.int32)
     columns = coded.columns if table.columns else ()
     return replace(table, x=coded.x, y=y, columns=columns, groups=None, rows=None)
 
@@ -222,15 +225,15 @@ def _builtin(name: str, asked: Asked) -> Table:
 
 
 def _from_source(path: Path, source: Source, asked: Asked) -> Table:
-    choice, frame, label = apart(path, source, asked)
-    there, label = without_missing(label)
+    choice, frame, written, numbers = apart(path, source, asked)
     kept = frame.columns.difference([*asked.drop, choice.name], sort=False)
     kept = [name for name in kept if name != asked.group]
     if not kept:
         raise DataError(f"{path}: there is no column but the label '{choice.name}'.")
-    if not len(label):
+    labels = labels_of(path, written, numbers, asked.task)
+    there, y, kind, classes = labels.there, labels.y, labels.kind, labels.classes
+    if not len(y):
         raise DataError(f"{path}: there are columns, but no rows.")
-    y, kind, classes = label_values(path, label, asked.task)
     coded = code(frame.loc[there, kept].reset_index(drop=True))
     check_finite(path, coded)
     left = dict(find_left_out(coded, y, choice.name, kind == "regression"))
@@ -279,6 +282,13 @@ def _sample(table: Table, rows: int, seed: int) -> Table:
     )
 
 
+def _or_quantity(classes: Sequence[str]) -> str:
+    """What to do if classes are numbers."""
+    marks = [name in MISSING for name in classes]
+    numbers = np.isfinite(as_numbers(pd.Series(classes, dtype=object)))
+    return ", or use --task regression if it is a quantity" if np.all(marks | numbers) else ""
+
+
 def _checked(table: Table) -> Table:
     """The table, with a word on what it is too small for.
 
@@ -305,7 +315,7 @@ def _checked(table: Table) -> Table:
     if counts.max() < MIN_ROWS_PER_CLASS:
         raise DataError(
             f"{where} has {len(counts)} classes in {len(table.y)} rows; name another column with "
-            "--label, or use --task regression if it is a quantity."
+            f"--label{_or_quantity(table.classes)}."
         )
     rare = [
         f"'{name}' ({count})"

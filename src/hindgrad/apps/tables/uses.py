@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from hindgrad.apps.datasets import DataError
-from hindgrad.apps.tables.columns import Coded
+from hindgrad.apps.tables.columns import Coded, is_number
 from hindgrad.apps.tables.formats import array_column
 from hindgrad.apps.tables.labels import Kind, Task
 from hindgrad.apps.tables.names import Choice, find_array, find_label
 from hindgrad.apps.tables.source import Arrays, Source
 from hindgrad.apps.tables.words import listed, quoted
+from hindgrad.apps.tables.written import as_written, stripped
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,24 @@ class Asked:
     group: str | None = None
 
 
-def apart(path: Path, source: Source, asked: Asked) -> tuple[Choice, pd.DataFrame, pd.Series]:
-    """The label's choice, the frame without a label of an NPZ file, and the label's column."""
+def apart(
+    path: Path, source: Source, asked: Asked
+) -> tuple[Choice, pd.DataFrame, pd.Series, pd.Series]:
+    """The label's choice, the frame without a label of an NPZ file, and the label's column: as it
+    was written, where numbers do not tell all of it, and as the frame has it."""
+    source = stripped(source)
     frame, named = source.frame, [name for name in (*asked.drop, *asked.keep) if name]
     if isinstance(source.origin, Arrays):
         arrays = list(source.names[len(frame.columns) :])
         choice = find_array(path, arrays, asked.label)
-        label = array_column(path, source, choice.name)
+        written = label = array_column(path, source, choice.name)
         if asked.group in arrays:
             frame = frame.assign(**{str(asked.group): array_column(path, source, asked.group)})
     else:
         aside = [name for name in (*asked.drop, asked.group) if name in frame.columns]
         others = frame if asked.label is not None else frame.drop(columns=aside)
         choice = find_label(path, others, asked.label, source.header)
-        label = pd.Series(frame[choice.name])
+        label, written = pd.Series(frame[choice.name]), written_label(source, choice.name)
     for name in (choice.name, *named, *([asked.group] if asked.group else [])):
         if source.names.count(name) > 1:
             count = source.names.count(name)
@@ -53,7 +58,15 @@ def apart(path: Path, source: Source, asked: Asked) -> tuple[Choice, pd.DataFram
             )
         if choice.name in wanted:
             raise DataError(f"{path}: --{option} names the label '{choice.name}'.")
-    return choice, frame, label
+    return choice, frame, written, label
+
+
+def written_label(source: Source, name: str) -> pd.Series:
+    """A label's column, as text if numbers would make one of 01 and 1."""
+    written, column = as_written(source, name), pd.Series(source.frame[name])
+    if is_number(column) and not written.astype(str).str.fullmatch(r"\s*[+-]?0[0-9]+\s*").any():
+        return column
+    return written
 
 
 def check_finite(path: Path, coded: Coded) -> None:
@@ -65,6 +78,13 @@ def check_finite(path: Path, coded: Coded) -> None:
             if count
         ]
         raise DataError(f"{path}: infinite or too large values in {listed(counts)}; fix or --drop.")
+
+
+def check_read(where: object, coded: Coded) -> None:
+    """Raises `DataError` if no value of a column of numbers, dates or times is one."""
+    for unread in coded.unread:
+        if unread.count == unread.known and unread.column.kind != "category":
+            raise DataError(f"{where}: {unread}; give them as in the table that was learned from.")
 
 
 def groups_of(

@@ -14,6 +14,11 @@ def listed(items: Sequence[str], limit: int = 8) -> str:
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def counted(count: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one short line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

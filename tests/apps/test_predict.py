@@ -193,3 +193,27 @@ def test_labels_of_a_quantity_that_are_no_numbers_are_counted(tmp_path, capsys):
     _, said, answers = predict(tmp_path, rows, capsys)
     assert answers is not None
     assert f"RMSE on the 1 row with 'a': {abs(float(answers['a'][1]) - 4):.5g}." in said
+
+
+def test_the_table_is_not_replaced_by_its_answers(tmp_path, capsys):
+    kept(tmp_path, letters())
+    data = tmp_path / "more.csv"
+    data.write_text(csv(["1,K1A,01.01.2024"]))
+    before = data.read_bytes()
+    for out in (data, tmp_path / "model/../more.csv"):
+        call = ["predict", str(tmp_path), str(data), "--overwrite", "--out", str(out)]
+        assert main(call) == 2
+        assert "is the table to predict; name another" in " ".join(capsys.readouterr().err.split())
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["tune", "clean", "distill"])
+def test_a_table_in_the_folder_of_the_results_is_not_replaced(tmp_path, capsys, command):
+    (tmp_path / "mine/more").mkdir(parents=True)
+    for data in (tmp_path / "mine/table.csv", tmp_path / "mine/more/table.csv"):
+        letters().to_csv(data, index=False)
+        before = data.read_bytes()
+        assert main([command, str(data), "--out", str(tmp_path / "mine"), "--overwrite"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "which could be replaced by the results; name another folder" in said
+        assert data.read_bytes() == before

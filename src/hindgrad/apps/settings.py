@@ -125,6 +125,17 @@ def check_shares(test: float, valid: float, use: str) -> None:
         )
 
 
+def check_not_within(data: object, out: Path) -> None:
+    """Raises `ArgumentError` if the data are a file in the folder of the results, which may have
+    its name."""
+    path = Path(str(data))
+    if path.is_file() and out.resolve() in path.resolve().parents:
+        raise ArgumentError(
+            f"--out {out} is the folder that {path} is in, which could be replaced by the results; "
+            "name another folder."
+        )
+
+
 def check_one(resume: bool, overwrite: bool) -> None:
     """Raises `ArgumentError` if both are given."""
     if resume and overwrite:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hindgrad.apps.settings import ArgumentError
+from hindgrad.apps.settings import ArgumentError, check_not_within
 from hindgrad.checkpoint import Call, difference
 from hindgrad.files import as_json, locked, read_arrays, read_json, write_json
 
@@ -46,6 +46,8 @@ class Work:
         Raises `ArgumentError` if its settings, or its folder, cannot be used.
         """
         settings.check()
+        for name in ("data", "trusted"):
+            check_not_within(getattr(settings, name, None), settings.out)
         work = cls(settings.out, resume=settings.resume, overwrite=settings.overwrite)
         work.check()
         return work

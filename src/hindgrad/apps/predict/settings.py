@@ -37,5 +37,7 @@ class Predict:
         if self.out.is_dir() or not self.out.parent.is_dir():
             what = "a folder" if self.out.is_dir() else "in a folder that is not there"
             raise ArgumentError(f"--out {self.out} is {what}; name a file.")
+        if self.out.exists() and self.data.exists() and self.out.samefile(self.data):
+            raise ArgumentError(f"--out {self.out} is the table to predict; name another file.")
         if self.out.exists() and not self.overwrite:
             raise ArgumentError(f"--out {self.out} is there already; replace it by --overwrite.")

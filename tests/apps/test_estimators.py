@@ -81,3 +81,68 @@ def test_pipelines_and_searches():
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="there is one class only"):
         hg.apps.HindgradClassifier(**SMALL).fit(np.zeros((20, 2)), np.zeros(20))
+
+
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=["a", "b", "c"])
+QUANTITY = FRAME["a"].to_numpy() * 2
+KIND = QUANTITY > 0
+NAN, INF, GREAT = (np.where(FRAME.index == 3, odd, QUANTITY) for odd in (np.nan, np.inf, 1e300))
+NAMES = np.where(KIND, "yes", None)
+
+
+@pytest.mark.parametrize("form", [lambda frame: frame, lambda frame: frame.to_numpy()])
+@pytest.mark.parametrize(
+    ("kind", "x", "y", "message"),
+    [
+        ("Regressor", FRAME, NAN, "y contains NaN"),
+        ("Regressor", FRAME, INF, "y contains inf"),
+        ("Regressor", FRAME, GREAT, "y contains infinity or a value too large"),
+        ("Regressor", FRAME, ["low"] * 30, "could not convert string to float|dtype='numeric'"),
+        ("Regressor", FRAME, None, "requires y to be passed"),
+        ("Classifier", FRAME, None, "requires y to be passed"),
+        ("Classifier", FRAME, NAMES, "y contains NaN|contains None|mixes text and numbers"),
+        ("Classifier", FRAME, NAN, "contains NaN"),
+        ("Classifier", FRAME, np.array([1, "a"] * 15, object), "mix"),
+        ("Classifier", FRAME.assign(a=INF), KIND, "infinite or too large values in a|infinity"),
+        ("Classifier", FRAME.assign(a=GREAT), KIND, "infinite or too large values in (a|x0)"),
+        ("Classifier", FRAME[:0], KIND[:0], r"0 sample\(s\)"),
+        ("Classifier", FRAME[[]], KIND, r"0 feature\(s\)"),
+    ],
+)
+def test_rows_and_labels_are_checked(kind, x, y, message, form):
+    model = getattr(hg.apps, f"Hindgrad{kind}")(**SMALL)
+    with pytest.raises(ValueError, match=message):
+        model.fit(form(x), y)
+
+
+def test_rows_to_predict_are_checked():
+    model = hg.apps.HindgradClassifier(**SMALL).fit(FRAME, KIND)
+    with pytest.raises(ValueError, match=r"infinite or too large values in a \(1\)"):
+        model.predict(FRAME.assign(a=INF))
+    with pytest.raises(ValueError, match="'a' holds lists or the like"):
+        model.predict(FRAME.assign(a=[[1]] * 30))
+
+
+def test_columns_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="more than one column named 'a'; rename them"):
+        hg.apps.HindgradClassifier(**SMALL).fit(FRAME.set_axis(["a", "b", "a"], axis=1), KIND)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"hidden": 8},
+        {"hidden": ("8",)},
+        {"hidden": (0,)},
+        {"steps": 0},
+        {"steps": 2.5},
+        {"batch": 0},
+        {"steps_outer": -1},
+        {"steps_outer": None},
+        {"valid": 2.0},
+        {"valid": "half"},
+    ],
+)
+def test_arguments_that_cannot_be_used_are_named(arguments):
+    with pytest.raises(ValueError, match=f"HindgradRegressor: {next(iter(arguments))} is "):
+        hg.apps.HindgradRegressor(**(SMALL | arguments)).fit(FRAME, QUANTITY)

@@ -8,7 +8,7 @@ import pytest
 
 from hindgrad.apps.cli import main
 from hindgrad.apps.saved import Model, load
-from hindgrad.apps.table import read
+from hindgrad.apps.table import DataError, read
 
 ROWS = 60
 
@@ -54,6 +54,50 @@ def letters(label=("yes", "no"), zips=("01234", "1234", "K1A", "1.10")):
             "label": np.array(label)[(i // 2) % len(label)],
         }
     )
+
+
+def edited(folder, edit):
+    """Changes the JSON of a kept model."""
+    path = folder / "model/model.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+DAMAGES = {
+    "fewer layers": lambda c: c.update(layers=0),
+    "more layers": lambda c: c.update(layers=2),
+    "no columns": lambda c: c.update(columns=[]),
+    "fewer columns": lambda c: c["columns"].pop(),
+    "no classes": lambda c: c.update(classes=[]),
+    "fewer classes": lambda c: c["classes"].pop(),
+    "the same classes": lambda c: c.update(classes=["yes", "yes"]),
+    "nothing kept": lambda c: c["columns"][0].update(state={}),
+    "fewer values": lambda c: c["columns"][1]["state"]["values"].pop(),
+    "fewer levels": lambda c: c["columns"][1]["levels"].pop(),
+    "another kind": lambda c: c["columns"][0].update(kind="date"),
+    "no scale": lambda c: c.update(target=None),
+    "words for a scale": lambda c: c.update(target={"mean": "a", "std": 1.0}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_models_are_refused(tmp_path, damage):
+    kept(tmp_path, letters())
+    load(tmp_path)
+    edited(tmp_path, DAMAGES[damage])
+    with pytest.raises(DataError, match="the model is damaged: "):
+        load(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    for name, zips in (("one", ("a", "b")), ("other", ("a", "b", "c"))):
+        (tmp_path / name).mkdir()
+        kept(tmp_path / name, letters(zips=zips))
+    weights = [tmp_path / name / "model/weights.safetensors" for name in ("one", "other")]
+    weights[0].write_bytes(weights[1].read_bytes())
+    with pytest.raises(DataError, match="the model is damaged: it has other inputs than"):
+        load(tmp_path / "one")
 
 
 def csv(rows, columns="a,zip,day"):

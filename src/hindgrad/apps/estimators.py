@@ -1,20 +1,24 @@
 """Networks tuned by hypergradient, as scikit-learn's estimators."""
 
+import numbers
 from typing import Any, final
 
 import jax
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from hindgrad.apps.model import Form, Network, problem_of
 from hindgrad.apps.saved import Model, softmax
+from hindgrad.apps.settings import GREATEST
 from hindgrad.apps.splits import Whole, split_of
-from hindgrad.apps.table import Kind, Table
+from hindgrad.apps.table import DataError, Kind, Table
 from hindgrad.apps.tables.columns import Coded, Column, code
+from hindgrad.apps.tables.uses import check_finite
+from hindgrad.apps.tables.words import quoted
 from hindgrad.apps.tune.keep import model_of, refit
 from hindgrad.apps.tune.tuning import tuned_hyper
 
@@ -61,11 +65,15 @@ class HindgradClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):
         """Fits to rows [rows, features] and their classes [rows].
 
-        Raises `ValueError` if there is one class only.
+        Raises `ValueError` if there is one class only, or rows, classes or arguments cannot be
+        used.
         """
         coded, y = _validated(self, X, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            raise ValueError(f"y mixes text and numbers ({error}); give one of them.") from error
         if len(self.classes_) < 2:
             raise ValueError(
                 f"HindgradClassifier: there is one class only, {self.classes_[0]!r}; give rows of "
@@ -112,7 +120,10 @@ class HindgradRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Fits to rows [rows, features] and their values [rows]."""
+        """Fits to rows [rows, features] and their values [rows].
+
+        Raises `ValueError` if rows, values or arguments cannot be used.
+        """
         coded, y = _validated(self, X, y, numeric=True)
         self.model_ = _fitted(self, coded, np.asarray(y, np.float64), "regression", ())
         return self
@@ -134,21 +145,69 @@ def _tagged(tags):
     return tags
 
 
+def _check_arguments(estimator: Any) -> None:
+    """Raises `ValueError` naming the argument that cannot be used."""
+    name = type(estimator).__name__
+    hidden = estimator.hidden
+    if not isinstance(hidden, (tuple, list, np.ndarray)) or not all(
+        _is_count(width, 1) for width in hidden
+    ):
+        raise ValueError(
+            f"{name}: hidden is {hidden!r}; give the widths of the hidden layers, as (128, 128)."
+        )
+    for option, least in (("steps", 1), ("steps_outer", 0), ("batch", 1)):
+        value = getattr(estimator, option)
+        if not _is_count(value, least) and not (option == "batch" and value is None):
+            raise ValueError(f"{name}: {option} is {value!r}; give a whole number from {least}.")
+    if not isinstance(estimator.valid, numbers.Real) or not 0 < estimator.valid < 1:
+        raise ValueError(f"{name}: valid is {estimator.valid!r}; give a share between 0 and 1.")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and least <= int(value) <= GREATEST
+
+
 def _validated(
     estimator: Any, X: Any, y: Any, *, numeric: bool = False
 ) -> tuple[Coded, np.ndarray]:
     """Rows and labels, checked as scikit-learn's estimators do."""
+    _check_arguments(estimator)
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
     if isinstance(X, pd.DataFrame):
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
         validate_data(estimator, X, skip_check_array=True)  # type: ignore[arg-type]
+        for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+            if not count:
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
+                    f"required by {type(estimator).__name__}."
+                )
         y = column_or_1d(y, warn=True)
         if len(y) != len(X):
             raise ValueError(f"X has {len(X)} rows and y {len(y)}; give a label for each row.")
-        return code(_named(X)), y
-    options: dict[str, Any] = {"ensure_all_finite": "allow-nan", "y_numeric": numeric}
-    X, y = validate_data(estimator, X, y, dtype=None, **options)
-    return _coded_array(X), y
+        if pd.isna(y).any():
+            count = int(pd.isna(y).sum())
+            raise ValueError(f"y contains NaN or None ({count} rows); leave these rows out.")
+        if numeric:
+            y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        coded = code(_named(X))
+    else:
+        options: dict[str, Any] = {"ensure_all_finite": "allow-nan", "y_numeric": numeric}
+        X, y = validate_data(estimator, X, y, dtype=None, **options)
+        coded = _coded_array(X)
+    if numeric and not np.all(np.abs(np.asarray(y, np.float64)) < np.finfo(np.float32).max):
+        raise ValueError("y contains infinity or a value too large for float32; scale it.")
+    return _checked(coded), y
+
+
+def _checked(coded: Coded) -> Coded:
+    """The same values. Raises `ValueError` if some are infinite or too large."""
+    try:
+        check_finite("X", coded)
+    except DataError as error:
+        raise ValueError(str(error)) from error
+    return coded
 
 
 def _coded_array(X: np.ndarray) -> Coded:
@@ -159,8 +218,11 @@ def _coded_array(X: np.ndarray) -> Coded:
 
 
 def _named(X: pd.DataFrame) -> pd.DataFrame:
-    frame = X.set_axis([str(name) for name in X.columns], axis=1)
-    return frame.reset_index(drop=True)
+    names = [str(name) for name in X.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"X has more than one column named {quoted(twice)}; rename them.")
+    return X.set_axis(names, axis=1).reset_index(drop=True)
 
 
 def _outputs(estimator: Any, X: Any) -> np.ndarray:
@@ -169,9 +231,14 @@ def _outputs(estimator: Any, X: Any) -> np.ndarray:
     model: Model = estimator.model_
     if isinstance(X, pd.DataFrame):
         validate_data(estimator, X, skip_check_array=True, reset=False)  # type: ignore[arg-type]
-        return model.outputs(model.code(_named(X).set_axis(model.features, axis=1)))
-    X = validate_data(estimator, X, dtype=None, ensure_all_finite="allow-nan", reset=False)
-    return model.outputs(model.code(X))
+        rows = X.reset_index(drop=True).set_axis(model.features, axis=1)
+    else:
+        rows = validate_data(estimator, X, dtype=None, ensure_all_finite="allow-nan", reset=False)
+    try:
+        coded = model.code(rows)
+    except DataError as error:
+        raise ValueError(str(error)) from error
+    return model.outputs(_checked(coded))
 
 
 def _fitted(
@@ -182,7 +249,8 @@ def _fitted(
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
     features = tuple(column.name for column in coded.columns)
     table = Table("data", coded.x, y, kind, classes, features, "y", columns=coded.columns)
-    sizes = (table.encoder.width, *estimator.hidden, max(1, len(classes)))
+    hidden = [int(width) for width in estimator.hidden]
+    sizes = (table.encoder.width, *hidden, max(1, len(classes)))
     batch = min(estimator.batch or BATCH, rows)
     network = Network(sizes, kind, estimator.steps, batch, Form())
     pool, some = np.arange(rows), np.arange(min(rows, 1))

@@ -1,6 +1,6 @@
 """A trained network on raw rows: all that is needed to use it, in a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pandas as pd
 
 from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.columns import CLIP, Coded, Column, code_like
-from hindgrad.apps.tables.encoder import Fitted
+from hindgrad.apps.tables.encoder import Category, Fitted
 from hindgrad.apps.tables.words import first_line, quoted
 from hindgrad.apps.tables.written import WHOLE, tidy
 from hindgrad.files import read_arrays, read_json, write_arrays, write_json
@@ -151,24 +151,65 @@ def load(folder: str | Path) -> Model:
         layers = [
             (arrays[f"layers.{i}.w"], arrays[f"layers.{i}.b"]) for i in range(content["layers"])
         ]
-        return Model(
+        model = Model(
             Fitted.load(content["columns"], arrays),
             arrays["input.mean"],
             arrays["input.std"],
             tuple(layers),
             content["label"],
             tuple(content["classes"]),
-            content["target"]["mean"],
-            content["target"]["std"],
+            float(content["target"]["mean"]),
+            float(content["target"]["std"]),
             content["about"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _check(model, content, arrays)
+        return model
+    except DAMAGE as error:
         raise DataError(f"{folder}: the model is damaged: {first_line(error)}") from error
 
 
 def _is_int64(name: str) -> bool:
     """Whether a class is a whole number that comes out as it is written: 01 and 1_0 are none."""
     return bool(WHOLE.fullmatch(name)) and name == str(int(name)) and abs(int(name)) < 2**63
+
+
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+"""What reading a damaged model raises."""
+
+
+def _check(model: Model, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises `ValueError` if the parts of a model do not belong together."""
+    width = model.columns.encoder.width
+    outputs = len(model.classes) or 1
+    about, expected = model.columns.dump()
+    if not about or about != content["columns"]:
+        raise ValueError("its columns are not as they were saved.")
+    for part, state in zip(model.columns.encoder.parts, model.columns.states, strict=True):
+        if isinstance(part, Category) and (
+            len(state["values"]) > part.width
+            or (len(state["values"]) < part.width and not part.many)
+        ):
+            raise ValueError(f"the values of '{part.column.name}' are not as they were saved.")
+    names = set(expected) | {"input.mean", "input.std"}
+    names |= {f"layers.{i}.{part}" for i in range(len(model.layers)) for part in "wb"}
+    if set(arrays) != names:
+        raise ValueError(f"arrays are missing, or too many: {quoted(sorted(set(arrays) ^ names))}.")
+    if len(set(model.classes)) != len(model.classes) or len(model.classes) == 1:
+        raise ValueError("its classes are not as they were saved.")
+    if model.mean.shape != (width,) or model.std.shape != (width,) or not np.all(model.std > 0):
+        raise ValueError(f"it has other inputs than the {width} numbers of its columns.")
+    sizes = [width, *(w.shape[-1] for w, _ in model.layers)]
+    for (w, b), before, after in zip(model.layers, sizes[:-1], sizes[1:], strict=True):
+        if w.shape != (before, after) or b.shape != (after,):
+            raise ValueError(f"a layer {w.shape}, {b.shape} does not fit {before} inputs.")
+    if not model.layers or sizes[-1] != outputs:
+        raise ValueError(f"its network has {sizes[-1]} outputs, of {outputs} that are needed.")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("its numbers are not finite.")
+    if not np.isfinite([model.target_mean, model.target_std]).all():
+        raise ValueError("the scale of its quantity is not finite.")
+    rows = pd.DataFrame({name: [None] for name in model.features})
+    model.columns.transform(model.code(rows))  # raises if a column lacks what it has kept
 
 
 def softmax(outputs: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def written_label(source: Source, name: str) -> pd.Series:
     return written
 
 
-def check_finite(path: Path, coded: Coded) -> None:
+def check_finite(where: object, coded: Coded) -> None:
     bad = np.abs(coded.x) >= np.finfo(np.float32).max
     if bad.any():
         counts = [
@@ -77,7 +77,9 @@ def check_finite(path: Path, coded: Coded) -> None:
             for column, count in zip(coded.columns, bad.sum(axis=0), strict=True)
             if count
         ]
-        raise DataError(f"{path}: infinite or too large values in {listed(counts)}; fix or --drop.")
+        raise DataError(
+            f"{where}: infinite or too large values in {listed(counts)}; fix or --drop."
+        )
 
 
 def check_read(where: object, coded: Coded) -> None:

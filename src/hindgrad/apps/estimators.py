@@ -18,7 +18,7 @@ from hindgrad.apps.splits import Whole, split_of
 from hindgrad.apps.table import DataError, Kind, Table
 from hindgrad.apps.tables.columns import Coded, Column, code
 from hindgrad.apps.tables.uses import check_finite
-from hindgrad.apps.tables.words import quoted
+from hindgrad.apps.tables.words import counted, quoted
 from hindgrad.apps.tune.keep import model_of, refit
 from hindgrad.apps.tune.tuning import tuned_hyper
 
@@ -70,10 +70,7 @@ class HindgradClassifier(ClassifierMixin, BaseEstimator):
         """
         coded, y = _validated(self, X, y)
         check_classification_targets(y)
-        try:
-            self.classes_, codes = np.unique(y, return_inverse=True)
-        except TypeError as error:
-            raise ValueError(f"y mixes text and numbers ({error}); give one of them.") from error
+        self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"HindgradClassifier: there is one class only, {self.classes_[0]!r}; give rows of "
@@ -159,8 +156,9 @@ def _check_arguments(estimator: Any) -> None:
         value = getattr(estimator, option)
         if not _is_count(value, least) and not (option == "batch" and value is None):
             raise ValueError(f"{name}: {option} is {value!r}; give a whole number from {least}.")
-    if not isinstance(estimator.valid, numbers.Real) or not 0 < estimator.valid < 1:
-        raise ValueError(f"{name}: valid is {estimator.valid!r}; give a share between 0 and 1.")
+    valid = estimator.valid
+    if not isinstance(valid, (int, float, np.floating)) or not 0 < valid < 1:
+        raise ValueError(f"{name}: valid is {valid!r}; give a share between 0 and 1.")
 
 
 def _is_count(value: Any, least: int) -> bool:
@@ -186,16 +184,16 @@ def _validated(
         y = column_or_1d(y, warn=True)
         if len(y) != len(X):
             raise ValueError(f"X has {len(X)} rows and y {len(y)}; give a label for each row.")
-        if pd.isna(y).any():
-            count = int(pd.isna(y).sum())
-            raise ValueError(f"y contains NaN or None ({count} rows); leave these rows out.")
         if numeric:
-            y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+            y = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
         coded = code(_named(X))
     else:
         options: dict[str, Any] = {"ensure_all_finite": "allow-nan", "y_numeric": numeric}
         X, y = validate_data(estimator, X, y, dtype=None, **options)
         coded = _coded_array(X)
+    if pd.isna(y).any():
+        count = counted(int(pd.isna(y).sum()), "row")
+        raise ValueError(f"y contains NaN or None ({count}); leave these out.")
     if numeric and not np.all(np.abs(np.asarray(y, np.float64)) < np.finfo(np.float32).max):
         raise ValueError("y contains infinity or a value too large for float32; scale it.")
     return _checked(coded), y

@@ -25,6 +25,7 @@ from hindgrad.apps.tables.uses import (
     Asked,
     apart,
     check_finite,
+    check_groups,
     check_read,
     groups_of,
     label_note,
@@ -248,6 +249,7 @@ def _from_source(path: Path, source: Source, asked: Asked) -> Table:
     columns = tuple(coded.columns[i] for i in used)
     numbers = all(column.kind == "number" for column in columns)
     groups, words = groups_of(frame, asked.group, there)
+    check_groups(path, groups, y, asked.group)
     return Table(
         path.name.split(".")[0] or path.name,
         np.ascontiguousarray(coded.x[:, used]),

@@ -79,3 +79,34 @@ def test_a_quantity_is_proposed_only_of_numbers(tmp_path, label, hint):
 def test_names_have_no_blanks_around_them(tmp_path):
     found = table(tmp_path, ["yes", "no"], name=" label ")
     assert (found.label, found.features) == ("label", ("a",))
+
+
+def grouped(folder, column, values):
+    i = np.arange(ROWS)
+    frame = pd.DataFrame(
+        {"a": (7 * i) % 11 / 4, "label": np.array(["no", "yes"])[i % 2], "b": i % 5}
+    )
+    path = folder / "file.csv"
+    frame.assign(**{column: np.array(values)[i % len(values)]}).to_csv(path, index=False)
+    return str(path)
+
+
+def test_groups_that_are_the_label_are_refused(tmp_path):
+    path = grouped(tmp_path, "doctor", ["A", "B"])
+    with pytest.raises(DataError, match="--group 'doctor' has each class in one group only"):
+        read(path, group="doctor")
+    path = grouped(tmp_path, "doctor", ["A", "B", "C", "D", "E"])
+    assert read(path, group="doctor").groups is not None
+    patients = grouped(tmp_path, "patient", [f"p{i}" for i in range(10)])
+    assert read(patients, group="patient").classes == ("no", "yes")
+
+
+def test_a_group_that_looks_like_the_label_is_refused(tmp_path):
+    path = grouped(tmp_path, "doctor", ["A", "B"])
+    with pytest.raises(DataError, match="--group names 'label', which looks like the label"):
+        read(path, group="label")
+
+
+def test_a_narrow_quantity_is_told_in_full(tmp_path):
+    found = table(tmp_path, [f"{1e9 + i / 4:.2f}" for i in range(30)])
+    assert "a quantity from 1000000000 to 1000000007" in found.notes[0]

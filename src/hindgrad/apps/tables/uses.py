@@ -11,7 +11,7 @@ from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.columns import Coded, is_number
 from hindgrad.apps.tables.formats import array_column
 from hindgrad.apps.tables.labels import Kind, Task
-from hindgrad.apps.tables.names import Choice, find_array, find_label
+from hindgrad.apps.tables.names import LABELS, Choice, find_array, find_label
 from hindgrad.apps.tables.source import Arrays, Source
 from hindgrad.apps.tables.words import listed, quoted
 from hindgrad.apps.tables.written import as_written, stripped
@@ -45,6 +45,11 @@ def apart(
         aside = [name for name in (*asked.drop, asked.group) if name in frame.columns]
         others = frame if asked.label is not None else frame.drop(columns=aside)
         choice = find_label(path, others, asked.label, source.header)
+        if choice.why and str(asked.group).strip().lower() in LABELS:
+            raise DataError(
+                f"{path}: --group names '{asked.group}', which looks like the label; name the "
+                "label with --label."
+            )
         label, written = pd.Series(frame[choice.name]), written_label(source, choice.name)
     for name in (choice.name, *named, *([asked.group] if asked.group else [])):
         if source.names.count(name) > 1:
@@ -104,6 +109,19 @@ def groups_of(
     return groups, (together(name, groups),)
 
 
+def check_groups(where: object, groups: np.ndarray | None, y: np.ndarray, name: str | None) -> None:
+    """Raises `DataError` if no class [rows] is in more than one group: what is tested or validated
+    on would be of classes that were not trained on."""
+    if groups is None or y.dtype.kind == "f":
+        return
+    pairs = len(np.unique(np.stack([groups, y]), axis=1).T)
+    if pairs == len(np.unique(y)) > 1:
+        raise DataError(
+            f"{where}: --group '{name}' has each class in one group only, so that a class is "
+            "trained on or tested on, never both; name another column."
+        )
+
+
 def together(name: str, groups: np.ndarray | None) -> str:
     assert groups is not None
     return f"Rows of one '{name}' stay together ({len(np.unique(groups)):,} groups)."
@@ -113,7 +131,7 @@ def label_note(choice: Choice, kind: Kind, classes: tuple[str, ...], y: np.ndarr
     why = f" ({choice.why}; another: --label COLUMN)" if choice.why else ""
     if kind == "classification":
         return f"Label: '{choice.name}'{why}, {len(classes)} classes: {quoted(classes)}."
-    return f"Label: '{choice.name}'{why}, a quantity from {y.min():g} to {y.max():g}."
+    return f"Label: '{choice.name}'{why}, a quantity from {y.min():.10g} to {y.max():.10g}."
 
 
 def missing_notes(coded: Coded, unlabelled: int, label: str) -> list[str]:

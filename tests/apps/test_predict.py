@@ -261,3 +261,10 @@ def test_a_table_in_the_folder_of_the_results_is_not_replaced(tmp_path, capsys, 
         said = " ".join(capsys.readouterr().err.split())
         assert "which could be replaced by the results; name another folder" in said
         assert data.read_bytes() == before
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path, capsys):
+    kept(tmp_path, letters())
+    code, said, _ = predict(tmp_path, csv(["1,01.01.2024"], "a,day"), capsys)
+    assert code == 2
+    assert "the model needs the column 'zip', which is not there; found 'a', 'day'." in said

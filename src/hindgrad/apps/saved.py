@@ -85,8 +85,9 @@ class Model:
             frame = rows.set_axis(tidy(rows.columns), axis=1)
             absent = [name for name in self.features if name not in frame.columns]
             if absent:
+                what, are = ("column", "is") if len(absent) == 1 else ("columns", "are")
                 raise DataError(
-                    f"the model needs the columns {quoted(absent)}, which are not there; found "
+                    f"the model needs the {what} {quoted(absent)}, which {are} not there; found "
                     f"{quoted(list(frame.columns))}."
                 )
         else:

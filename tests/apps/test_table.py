@@ -107,6 +107,7 @@ UNUSABLE = [
         "no column",
     ),
     (flowers(), {"label": "kind"}, r"no column 'kind' \(--label\); found 'long', 'wide', 'label'"),
+    (flowers(), {"drop": ["long"], "keep": ["long"]}, "--keep and --drop both name 'long'"),
     (flowers(), {"drop": ["colour"]}, "--drop names 'colour', which the data does not have"),
     (flowers(), {"drop": ["label"], "label": "label"}, "--drop names the label 'label'"),
     (flowers(), {"drop": ["label", "long", "wide"]}, "every column is dropped"),
@@ -148,6 +149,9 @@ def test_rows_longer_than_the_header_are_refused(tmp_path):
     path = tmp_path / "ragged.csv"
     path.write_text("a,label\n" + "1,2,0\n" * 30)
     with pytest.raises(DataError, match="not readable as CSV"):
+        read(str(path))
+    path.write_text("# note\na,label\n" + "1,2\n" * 9 + "# more\n" + "1,2,3\n" + "1,2\n" * 9)
+    with pytest.raises(DataError, match="line 13 has 3 fields, and there are 2 columns"):
         read(str(path))
 
 

@@ -19,6 +19,7 @@ from hindgrad.apps.tables.labels import Kind as Kind
 from hindgrad.apps.tables.labels import labels_of, named_labels
 from hindgrad.apps.tables.leave import NOTHING, find_left_out, told
 from hindgrad.apps.tables.names import FEW as FEW
+from hindgrad.apps.tables.numerals import with_points
 from hindgrad.apps.tables.source import Arrays, Origin, Source
 from hindgrad.apps.tables.text import MISSING
 from hindgrad.apps.tables.uses import (
@@ -227,6 +228,8 @@ def _builtin(name: str, asked: Asked) -> Table:
 
 def _from_source(path: Path, source: Source, asked: Asked) -> Table:
     choice, frame, written, numbers = apart(path, source, asked)
+    if choice.name in source.comma:
+        numbers = numbers.map(lambda cell: with_points(cell, True), na_action="ignore")
     kept = frame.columns.difference([*asked.drop, choice.name], sort=False)
     kept = [name for name in kept if name != asked.group]
     if not kept:
@@ -235,7 +238,7 @@ def _from_source(path: Path, source: Source, asked: Asked) -> Table:
     there, y, kind, classes = labels.there, labels.y, labels.kind, labels.classes
     if not len(y):
         raise DataError(f"{path}: there are columns, but no rows.")
-    coded = code(frame.loc[there, kept].reset_index(drop=True))
+    coded = code(frame.loc[there, kept].reset_index(drop=True), source.comma)
     check_finite(path, coded)
     left = dict(find_left_out(coded, y, choice.name, kind == "regression"))
     left = {name: why for name, why in left.items() if name not in asked.keep}
@@ -247,7 +250,7 @@ def _from_source(path: Path, source: Source, asked: Asked) -> Table:
         raise DataError(f"{path}: there is no value in any column but the label '{choice.name}'.")
     used = [i for i, name in enumerate(kept) if name not in left]
     columns = tuple(coded.columns[i] for i in used)
-    numbers = all(column.kind == "number" for column in columns)
+    numbers = all(column == Column(column.name) for column in columns)
     groups, words = groups_of(frame, asked.group, there)
     check_groups(path, groups, y, asked.group)
     return Table(
@@ -266,6 +269,7 @@ def _from_source(path: Path, source: Source, asked: Asked) -> Table:
         notes=(
             label_note(choice, kind, classes, y),
             *source.notes,
+            *coded.notes,
             *missing_notes(coded, len(there) - len(y), choice.name),
             *told(left),
             *only,

@@ -15,6 +15,7 @@ from hindgrad.apps.saved import Model, load, softmax
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.tables.formats import array_column, read_source
 from hindgrad.apps.tables.labels import named_labels, quantities
+from hindgrad.apps.tables.numerals import with_points
 from hindgrad.apps.tables.source import Arrays
 from hindgrad.apps.tables.uses import check_read, written_label
 from hindgrad.apps.tables.words import counted, listed
@@ -64,6 +65,8 @@ def _rows(data: Path, model: Model) -> tuple[pd.DataFrame, pd.Series | None]:
             label = array_column(data, source, model.label)
     elif model.label in frame.columns:
         label = written_label(source, model.label)
+        if model.label in source.comma and not model.classes:
+            label = label.map(lambda cell: with_points(cell, True), na_action="ignore")
     texts = [
         column.name
         for column in model.table_columns

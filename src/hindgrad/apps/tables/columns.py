@@ -3,7 +3,7 @@
 import datetime
 import decimal
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hindgrad.apps.datasets import DataError
-from hindgrad.apps.tables.text import MISSING
+from hindgrad.apps.tables.numerals import MISSING, marks_of, with_points
+from hindgrad.apps.tables.words import quoted
 from hindgrad.apps.tables.written import plain
 
 Kind = Literal["number", "date", "time", "category", "text", "nothing"]
@@ -26,10 +27,15 @@ MANY = 30
 """Categories of more values than this do not have a number for each."""
 
 ALMOST = 0.95
-"""If so much of a column are numbers or dates, the others are taken for missing: no more than
-`ODD` different ones."""
+"""If so much of a column are numbers or dates, the others are taken for missing; of those with
+digits, no more than `ODD` different ones."""
 
 ODD = 3
+HALF = 0.5
+
+UNKNOWN = {"none", "n.a.", "unknown", "missing", "not available", "nil", "nat", "<na>"}
+UNKNOWN |= {"#value!", "#div/0!", "#ref!", "#name?", "#num!"}
+"""What stands for a missing value among numbers and dates, besides `MISSING`; in small letters."""
 
 DAYS = (
     "ISO8601",
@@ -39,6 +45,9 @@ DAYS = (
     "%Y/%m/%d",
     "%m/%d/%y",
     "%d/%m/%y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d.%m.%y",
     "%d-%b-%Y",
     "%d-%b-%y",
     "%b %d, %Y",
@@ -62,7 +71,7 @@ class Column:
     name: str
     kind: Kind = "number"
     form: str = ""
-    """How dates and times are written."""
+    """How dates and times are written; of numbers in text a comma, if they have decimal commas."""
     levels: tuple[str, ...] = ()
     """The values of categories and texts, sorted."""
 
@@ -78,6 +87,8 @@ class Coded:
     """float64 [rows, columns]."""
     told: tuple[str, ...] = field(default=())
     """What was taken for missing, by column."""
+    notes: tuple[str, ...] = field(default=())
+    """How values were read that could be read otherwise."""
     unread: tuple["Unread", ...] = ()
     """What does not fit the columns of another file."""
 
@@ -100,14 +111,18 @@ class Unread:
         return f"{self.column.name}: {self.count:,} of {self.known:,} values {what}"
 
 
-def code(frame: pd.DataFrame) -> Coded:
-    """The columns of a file, each found out from its values."""
-    found = [_coded(str(name), series) for name, series in frame.items()]
+def code(frame: pd.DataFrame, comma: Collection[str] = ()) -> Coded:
+    """The columns of a file, each found out from its values; those named in `comma` have decimal
+    commas, if they are numbers."""
+    found = [_coded(str(name), series, name in comma) for name, series in frame.items()]
     x = np.empty((len(frame), len(found)))
     for i, (_, values, _) in enumerate(found):
         x[:, i] = values
     told = [f"{column.name} ({marks})" for column, _, marks in found if marks]
-    return Coded(tuple(column for column, _, _ in found), x, tuple(told))
+    columns = tuple(column for column, _, _ in found)
+    series = (pd.Series(frame.iloc[:, i]) for i in range(len(found)))
+    notes = filter(None, map(_either_first, series, columns))
+    return Coded(columns, x, tuple(told), tuple(notes))
 
 
 def code_like(frame: pd.DataFrame, columns: Sequence[Column]) -> Coded:
@@ -142,7 +157,8 @@ def _read_like(
     """The column, its values, and which of them are of its kind."""
     match column.kind:
         case "number":
-            values = _parse_numbers(texts)
+            comma = column.form == "," or marks_of(texts.dropna().unique()).decimal_comma
+            values = _parse_numbers(texts, comma)
         case "date" | "time":  # numbers are no nanoseconds since 1970
             values = _seconds(texts if is_number(series) else series, column)
         case "category":
@@ -176,14 +192,18 @@ def is_number(series: pd.Series) -> bool:
     )
 
 
-def as_numbers(series: pd.Series) -> np.ndarray:
-    """Numbers, float64; NaN for what is none. Signs of currencies and thousands are left out."""
+def as_numbers(series: pd.Series, *, comma: bool = False) -> np.ndarray:
+    """Numbers, float64; NaN for what is none. Signs of currencies and thousands are left out.
+
+    `comma`: whether commas are decimal, also where the values alone do not say so.
+    """
     if is_number(series):
         return series.to_numpy(np.float64, na_value=np.nan)
-    return _parse_numbers(pd.Series(_cells(series), dtype=object))
+    texts = pd.Series(_cells(series), dtype=object)
+    return _parse_numbers(texts, comma or marks_of(texts.dropna().unique()).decimal_comma)
 
 
-def _coded(name: str, series: pd.Series) -> tuple[Column, np.ndarray, str]:
+def _coded(name: str, series: pd.Series, comma: bool) -> tuple[Column, np.ndarray, str]:
     """The column, its values, and the marks that were taken for missing."""
     if is_number(series):
         numbers = series.to_numpy(np.float64, na_value=np.nan)
@@ -197,7 +217,7 @@ def _coded(name: str, series: pd.Series) -> tuple[Column, np.ndarray, str]:
     cells = _cells(series)
     if cells is None:
         return Column(name, "nothing"), np.full(len(series), np.nan), ""
-    return _from_text(name, cells)
+    return _from_text(name, cells, comma)
 
 
 def _cells(series: pd.Series) -> np.ndarray | None:
@@ -227,7 +247,7 @@ def _cells(series: pd.Series) -> np.ndarray | None:
     return cells
 
 
-def _from_text(name: str, cells: np.ndarray) -> tuple[Column, np.ndarray, str]:
+def _from_text(name: str, cells: np.ndarray, comma: bool) -> tuple[Column, np.ndarray, str]:
     texts = pd.Series(cells, dtype=object)
     unique = texts.dropna().unique()
     marks = [cell for cell in unique if cell in MISSING]
@@ -235,16 +255,31 @@ def _from_text(name: str, cells: np.ndarray) -> tuple[Column, np.ndarray, str]:
     told = _listed([mark for mark in marks if mark])
     if not len(known):
         return Column(name, "nothing"), np.full(len(cells), np.nan), told
-    numbers = _parse_numbers(known)
+    comma = comma or marks_of(known).decimal_comma
+    numbers = _parse_numbers(known, comma)
     odd = known[np.isnan(numbers)].tolist()
-    if len(odd) <= ODD and len(odd) < len(known) and _share(texts, odd) <= 1 - ALMOST:
-        values = _parse_numbers(texts)
-        return Column(name), values, _listed([*(mark for mark in marks if mark), *odd])
-    column = _date(name, known)
-    if column is not None:
-        return column, _seconds(texts, column), told
+    if len(odd) < len(known) and _few(texts, odd):
+        values = _parse_numbers(texts, comma)
+        return (
+            Column(name, form="," if comma else ""),
+            values,
+            _listed([*(mark for mark in marks if mark), *odd]),
+        )
+    column, odd = _date(name, known)
+    if column is not None and _few(texts, odd):
+        values = _seconds(texts, column)
+        return column, values, _listed([*(mark for mark in marks if mark), *odd])
     column, values = _levels(name, _text_kind(known), cells)
     return column, values, told
+
+
+def _few(texts: pd.Series, odd: list[str]) -> bool:
+    """Whether what does not fit is taken for missing: words that say so, unless they are most; and
+    little else, of which few have digits, since such may be codes of another kind."""
+    others = [cell for cell in odd if cell.lower() not in UNKNOWN]
+    codes = [cell for cell in others if re.search(r"\d", cell)]
+    rare = len(codes) <= ODD and _share(texts, others) <= 1 - ALMOST
+    return rare and _share(texts, odd) < HALF
 
 
 def _share(texts: pd.Series, odd: list[str]) -> float:
@@ -252,38 +287,61 @@ def _share(texts: pd.Series, odd: list[str]) -> float:
 
 
 def _listed(marks: list[str]) -> str:
-    return ", ".join(f"'{mark}'" for mark in marks)
+    return quoted(marks)
 
 
-def _parse_numbers(texts: pd.Series) -> np.ndarray:
+def _parse_numbers(texts: pd.Series, comma: bool) -> np.ndarray:
+    if comma:
+        texts = texts.map(lambda cell: with_points(cell, True), na_action="ignore")
     values = np.array(pd.to_numeric(texts, errors="coerce"), np.float64)
     others = np.flatnonzero(np.isnan(values) & texts.notna().to_numpy())
-    trimmed = texts.iloc[others].map(_trimmed)
+    trimmed = texts.iloc[others].map(lambda cell: with_points(cell, False))
     values[others] = np.asarray(pd.to_numeric(trimmed, errors="coerce"), np.float64)
     return values
 
 
-def _trimmed(cell: str) -> str:
-    """Without a sign of a currency or per cent, and without commas between thousands."""
-    cell = re.sub(r"^[$€£]\s*|\s*[%$€£]$", "", cell)
-    cell = re.sub(r"(?<=^-)[$€£]", "", cell)
-    return cell.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell) else cell
-
-
-def _date(name: str, known: pd.Series) -> Column | None:
-    """A column of dates or times of day, if nearly all values are written alike."""
+def _date(name: str, known: pd.Series) -> tuple[Column | None, list[str]]:
+    """A column of dates or times of day, if nearly all values are written alike; the others. All
+    values are tried, since a single one may tell whether the day comes first."""
     sample = known[:: max(1, len(known) // 200)]
-    if not all(LIKE_DATE.fullmatch(cell) for cell in sample[:20]):
-        return None
+    if np.mean([bool(LIKE_DATE.fullmatch(cell)) for cell in sample]) < HALF:
+        return None, []
+    like = pd.Series(known[known.map(lambda cell: bool(LIKE_DATE.fullmatch(cell)))])
+    sample = pd.Series(like[:: max(1, len(like) // 200)])
+    best: tuple[Column | None, list[str]] = (None, known.tolist())
     for kind, forms in (
         ("time", TIMES),
         ("date", ["ISO8601", *(day + clock for clock in CLOCKS for day in DAYS[1:])]),
     ):
         for form in forms:
-            tried = pd.to_datetime(sample, format=form, errors="coerce", utc=True)
-            if tried.notna().all():
-                return Column(name, kind, form)  # type: ignore[arg-type]
-    return None
+            if _moments(sample, form).notna().mean() < ALMOST:
+                continue
+            odd = known[_moments(known, form).isna()].tolist()
+            if len(odd) < len(best[1]):
+                best = (Column(name, kind, form), odd)  # type: ignore[arg-type]
+            if len(odd) == len(known) - len(like):
+                return best
+    return best
+
+
+def _moments(texts: pd.Series, form: str) -> pd.Series:
+    return pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+
+
+def _either_first(series: pd.Series, column: Column) -> str:
+    """What is to be said where either the day or the month may come first; otherwise nothing."""
+    first, second = column.form[:2], column.form[3:5]
+    if column.kind != "date" or {first, second} != {"%d", "%m"} or column.form[2] == ".":
+        return ""
+    texts = pd.Series(_cells(series), dtype=object)
+    read = _moments(texts, column.form)
+    other = _moments(texts, second + column.form[2] + first + column.form[5:])
+    differ = np.flatnonzero((read.notna() & (read != other)).to_numpy())
+    if not len(differ) or (other.isna() & read.notna()).any():
+        return ""
+    row, which = differ[0], "day" if first == "%d" else "month"
+    day = f"{read.iloc[row]:%Y-%m-%d}"
+    return f"In '{column.name}', {texts.iloc[row]} could be two dates; read {which} first: {day}."
 
 
 def _seconds(series: pd.Series, column: Column) -> np.ndarray:

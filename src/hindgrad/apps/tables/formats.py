@@ -1,25 +1,31 @@
 """The other formats: Parquet, Feather, JSON, Excel, ARFF and NPZ."""
 
 import csv
+import io
 import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hindgrad.apps.datasets import DataError
-from hindgrad.apps.tables.source import Arrays, Frame, Records, Source
+from hindgrad.apps.tables.layout import Layout, above_notes, above_rows
+from hindgrad.apps.tables.source import Arrays, Fields, Frame, Records, Source
 from hindgrad.apps.tables.text import (
     COMPRESSED,
-    Layout,
+    NO_HEADER,
     Lines,
     load_text,
+    numbered,
     read_fields,
     read_text,
+    unique,
 )
 from hindgrad.apps.tables.words import first_line, quoted
 
@@ -92,33 +98,76 @@ def _write_feather(frame: pd.DataFrame, path: Path) -> None:
 _read_feather = _framed("Feather", pd.read_feather, _write_feather)
 
 
-def _excel(path: Path) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what a sheet has beside cells, such as rules
-        return pd.read_excel(path, engine="openpyxl", keep_default_na=False, na_values=[""])
+def _read_excel(path: Path) -> Source:
+    """The first sheet; what stands above its rows is found out as in text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a sheet has beside cells, such as rules
+            grid = pd.read_excel(
+                path,
+                engine="openpyxl",
+                header=None,
+                dtype=object,
+                keep_default_na=False,
+                na_values=[""],
+            )
+    except Exception as error:
+        raise DataError(f"{path}: not readable as Excel: {first_line(error)}") from error
+    cells = grid.dropna(how="all").dropna(how="all", axis=1)
+    if not cells.size:
+        raise DataError(f"{path}: the first sheet is empty.")
+    records = [
+        ["" if missing else str(value) for value, missing in zip(row, gone, strict=True)]
+        for row, gone in zip(cells.to_numpy(), cells.isna().to_numpy(), strict=True)
+    ]
+    head = above_rows(records, len(cells.columns))
+    count = head.titles + head.header + head.units
+    body = cells.iloc[count:]
+    above = grid.iloc[: len(grid) if body.empty else grid.index.get_loc(body.index[0])]
+    names = records[head.titles] if head.header else numbered(len(cells.columns))
+    frame = body.set_axis(unique(names), axis=1).reset_index(drop=True).infer_objects()
+    header = () if head.header else (NO_HEADER,)
+    notes = (*header, *above_notes(head, records))
 
+    def write(left: pd.DataFrame, to: Path) -> None:
+        whole = pd.concat([above, left])
+        whole.to_excel(to, index=False, header=False, engine="openpyxl")
 
-_read_excel = _framed(
-    "Excel", _excel, lambda frame, path: frame.to_excel(path, index=False, engine="openpyxl")
-)
+    origin = Frame(_ending(path), grid.loc[body.index], write, len(frame))
+    return Source(frame, tuple(names), origin, head.header, notes=notes)
 
 
 def _json(path: Path) -> Source:
-    """A list of records, or a record a line."""
-    text = path.read_text(encoding="utf-8-sig", errors="strict")
-    lines = [line for line in text.splitlines() if line.strip()]
+    """A list of records, a record a line, or an object of columns."""
+    lines, _ = load_text(path)
+    text = "".join(lines)
+    # Only line feeds end records: others may be in texts.
+    rows = [line for line in text.split("\n") if line.strip()]
     try:
-        whole = path.suffix.lower() == ".json" and not _is_record(lines[0])
-        records = json.loads(text) if whole else [json.loads(line) for line in lines]
-        frame = pd.DataFrame(records)
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        whole = path.suffix.lower() == ".json" and not (len(rows) > 1 and _is_record(rows[0]))
+        given: Any = json.loads(text) if whole else [json.loads(line) for line in rows]
+        if isinstance(given, dict) and not any(isinstance(v, (list, dict)) for v in given.values()):
+            whole, given = False, [given]
+        columns = isinstance(given, dict) and _are_columns(given)
+        if not columns and not (
+            isinstance(given, list) and all(isinstance(r, dict) for r in given)
+        ):
+            raise ValueError(_what_else(given))
+        frame = pd.DataFrame(given)
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: not readable as JSON, a list of records or a record a line: "
-            f"{first_line(error)}"
+            f"{path}: not readable as JSON, a list of records, a record a line, or an object of "
+            f"columns: {first_line(error)}"
         ) from error
+    if not len(frame):
+        raise DataError(f"{path}: there are no rows.")
     names = [str(column) for column in frame.columns]
-    origin = Records(_ending(path), records, whole, len(frame))
-    return Source(frame.set_axis(names, axis=1), tuple(names), origin)
+    if isinstance(given, dict):
+        origin = Fields(_ending(path), given, len(frame))
+    else:
+        origin = Records(_ending(path), given, whole, len(frame))
+    plain = frame.set_axis(names, axis=1).reset_index(drop=True)
+    return Source(plain, tuple(names), origin)
 
 
 def _is_record(line: str) -> bool:
@@ -126,6 +175,28 @@ def _is_record(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _are_columns(given: Mapping[str, Any]) -> bool:
+    """Whether each entry is a column: a list, or, as pandas writes them, values by row; all of the
+    same rows."""
+    lists = all(isinstance(column, list) for column in given.values())
+    if lists and not any(isinstance(v, dict) for column in given.values() for v in column[:1]):
+        return len({len(column) for column in given.values()}) == 1
+    keyed = all(isinstance(column, dict) for column in given.values())
+    return keyed and len({tuple(column) for column in given.values()}) == 1
+
+
+def _what_else(given: Any) -> str:
+    """What is there instead, in words."""
+    if isinstance(given, dict):
+        lists = [key for key, value in given.items() if isinstance(value, list)]
+        under = f"; save the list under '{lists[0]}' alone" if len(lists) == 1 else ""
+        return f"it is one object with {quoted(list(given))}{under}."
+    if isinstance(given, list):
+        other = next(value for value in given if not isinstance(value, dict))
+        return f"the list holds {type(other).__name__}s and not records only."
+    return f"it is a {type(given).__name__}."
 
 
 def _arff(path: Path) -> Source:
@@ -136,16 +207,46 @@ def _arff(path: Path) -> Source:
     names = [_arff_name(found[1]) for found in declared if found]
     if start is None or not names:
         raise DataError(f"{path}: not readable as ARFF: there is no @attribute or no @data.")
-    rows = [line for line in lines[start + 1 :] if line.strip() and line.lstrip()[0] != "%"]
+    body = range(start + 1, len(lines))
+    places = [i for i in body if lines[i].strip() and lines[i].lstrip()[0] != "%"]
+    rows = [lines[i] for i in places]
     if any(line.lstrip().startswith("{") for line in rows[:1]):
         raise DataError(f"{path}: sparse ARFF is not read; save it as CSV.")
-    quote = "'" if any("'" in line for line in rows) else '"'
-    layout = Layout(",", False, False, True, quote)
-    origin = Lines(_ending(path), lines[: start + 1], rows, layout, encoding)
-    source = read_fields(path, rows, names, origin)
-    if len(next(csv.reader(rows[:1], quotechar=quote), names)) != len(names):
-        raise DataError(f"{path}: not readable as ARFF: rows have other fields than declared.")
-    return source
+    records = [_arff_fields(row.strip()) for row in rows]
+    for place, fields in zip(places, records, strict=True):
+        if len(fields) != len(names):
+            raise DataError(
+                f"{path}: not readable as ARFF: line {place + 1} has {len(fields)} fields, and "
+                f"{len(names)} are declared."
+            )
+    plain = io.StringIO(newline="")
+    csv.writer(plain, lineterminator="\n").writerows(records)
+    origin = Lines(
+        _ending(path), lines[: start + 1], rows, Layout(",", False, None), encoding, places
+    )
+    commas = replace(origin, layout=Layout(",", False))
+    source = read_fields(path, [plain.getvalue()], names, commas)
+    return replace(source, origin=replace(origin, rows=len(rows)))
+
+
+ARFF_FIELD = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,]*?))\s*(,|$)""")
+
+
+def _arff_fields(line: str) -> list[str]:
+    """The fields of a line, with quotes of both kinds and backslashes; empty where a ? alone is."""
+    fields, at, more = [], 0, ","
+    while more:
+        found = ARFF_FIELD.match(line, at)
+        assert found is not None
+        *quoted_, bare, more = found.groups()
+        text = next((text for text in quoted_ if text is not None), None)
+        fields.append(("" if bare == "?" else bare) if text is None else _unescaped(text))
+        at = found.end()
+    return fields
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _arff_name(rest: str) -> str:

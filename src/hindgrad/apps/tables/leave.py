@@ -13,9 +13,12 @@ NOTHING = "no values to learn from"
 ENOUGH = 20
 """Fewer rows show nothing."""
 
-IDS = {"id", "ids", "index", "idx", "uuid", "guid", "rowid", "obs", "nr", "no", "cod", "key"}
-IDS |= {"row", "rownum", "observation", "serial", "sno", "sl"}
+ID = {"id", "ids", "uuid", "guid", "rowid", "idx", "rownum", "sno"}
 """Words in the names of columns that tell rows apart, if no value comes twice."""
+
+IDS = ID | {"index", "obs", "nr", "no", "cod", "key", "row", "observation", "serial", "sl"}
+IDS |= {"number", "num"}
+"""Words that are names of such columns by themselves, and where rows are counted."""
 
 WHEN = {"year", "month", "day", "date", "time", "hour", "timestamp", "ms", "t", "seconds", "age"}
 
@@ -70,7 +73,7 @@ def _number(name: str, values: np.ndarray, first: bool) -> str:
         return ""
     steps = np.diff(values)
     nameless = name.startswith("Unnamed: ")
-    if np.all(steps == 1) and (nameless or _called_id(name)):
+    if np.all(steps == 1) and (nameless or _words(name) & IDS):
         return "row numbers"
     if _called_id(name) or (nameless and first):
         return "a number of its own for each row"
@@ -148,7 +151,10 @@ def _none(error: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _called_id(name: str) -> bool:
-    return bool(_words(name) & IDS)
+    """Whether a name has a word that only ids have, or no other words than ids may have."""
+    words = _words(name)
+    whole = bool(words) and words <= IDS and not re.search(r"\d", name)
+    return bool(words & ID) or whole
 
 
 def _words(name: str) -> set[str]:

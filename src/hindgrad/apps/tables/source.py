@@ -39,6 +39,8 @@ class Source:
     """The shape of a row as an image, if it is one."""
     notes: tuple[str, ...] = ()
     """How it was read, where that was a guess."""
+    comma: frozenset[str] = frozenset()
+    """The columns of text in which numbers have decimal commas."""
 
 
 @final
@@ -72,6 +74,27 @@ class Records(Origin):
         lines = [json.dumps(record, ensure_ascii=False) for record in left]
         text = "[\n" + ",\n".join(lines) + "\n]\n" if self.whole else "\n".join([*lines, ""])
         path.write_text(text, encoding="utf-8")
+
+
+@final
+@dataclass(frozen=True)
+class Fields(Origin):
+    """Columns of JSON by name, each a list, or values by the rows' names."""
+
+    suffix: str
+    columns: Mapping[str, Any]
+    rows: int
+
+    def write(self, path: Path, kept: np.ndarray) -> None:
+        left = {}
+        for name, column in self.columns.items():
+            keys = list(column) if isinstance(column, dict) else []
+            left[name] = (
+                {keys[row]: column[keys[row]] for row in kept}
+                if keys
+                else [column[r] for r in kept]
+            )
+        path.write_text(json.dumps(left, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @final

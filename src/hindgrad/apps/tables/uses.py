@@ -35,6 +35,9 @@ def apart(
     was written, where numbers do not tell all of it, and as the frame has it."""
     source = stripped(source)
     frame, named = source.frame, [name for name in (*asked.drop, *asked.keep) if name]
+    both = [name for name in asked.keep if name in asked.drop]
+    if both:
+        raise DataError(f"{path}: --keep and --drop both name {quoted(both)}.")
     if isinstance(source.origin, Arrays):
         arrays = list(source.names[len(frame.columns) :])
         choice = find_array(path, arrays, asked.label)

@@ -51,7 +51,9 @@ def stripped(source: Source) -> Source:
     if names == list(frame.columns):
         return source
     given = tuple(name.strip() for name in source.names)
-    return replace(source, frame=frame.set_axis(names, axis=1), names=given)
+    pairs = zip(frame.columns, names, strict=True)
+    comma = frozenset(name for old, name in pairs if old in source.comma)
+    return replace(source, frame=frame.set_axis(names, axis=1), names=given, comma=comma)
 
 
 def tidy(names: Iterable[object]) -> list[str]:

@@ -48,7 +48,7 @@ def exactly():
     bits = decay.bits_lost(jnp.float64(DECAY), jnp.float64(1 - DECAY))
     w = fixed_point.encode(jnp.array(START), fixed_point.BITS, 0)
     v = fixed_point.encode(jnp.zeros(2), fixed_point.BITS, 0, jnp.float64(0))
-    lanes = buffer.empty((2,), buffer.rows_for(STEPS * float(bits) * decay.QUANTUM))
+    lanes = buffer.empty(jnp.zeros(2), buffer.rows_for(STEPS * float(bits) * decay.QUANTUM))
     real = lambda x: fixed_point.decode(x, jnp.float64)
     forward, pushed = [real(w)], []
     for t in range(STEPS):

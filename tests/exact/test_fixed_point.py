@@ -183,18 +183,21 @@ def test_stuck_numbers_carry_the_step_and_stay(digits, drift, x64):
 
 def test_the_first_step_at_which_one_became_stuck(x64):
     fixed = fixed_point.encode(jnp.zeros(4), BITS, 1)
-    step, by_nan = fixed_point.stuck_at(fixed)
-    assert (float(step), bool(by_nan)) == (np.inf, False)
+    step, by_nan, elements = fixed_point.stuck_at(fixed)
+    assert (float(step), bool(by_nan), bool(elements.any())) == (np.inf, False, False)
     found = []
     for t, delta in [(9, [0, 0, jnp.inf, 0]), (11, [jnp.nan, 0, 0, 0]), (12, [5.0, 0, 0, 0])]:
         fixed = fixed_point.add(fixed, jnp.asarray(delta, jnp.float64), t)
-        found.append(tuple(x.item() for x in fixed_point.stuck_at(fixed)))
-    assert found == [(9, False)] * 3
+        found.append(tuple(x.tolist() for x in fixed_point.stuck_at(fixed)))
+    assert found == [(9, False, [False, False, True, False])] * 3
     fixed = fixed_point.add(fixed_point.encode(jnp.ones(2), BITS, 0), jnp.full(2, jnp.nan), 4)
-    assert tuple(x.item() for x in fixed_point.stuck_at(fixed)) == (4, True)
+    assert tuple(x.tolist() for x in fixed_point.stuck_at(fixed)) == (4, True, [True, True])
 
 
 @pytest.mark.parametrize("x", [jnp.nan, jnp.inf, -jnp.inf, 1e30])
 def test_what_cannot_be_encoded_is_stuck_at_step_0(x, x64):
-    step, by_nan = fixed_point.stuck_at(fixed_point.encode(jnp.asarray([1.0, x]), BITS, 2))
+    step, by_nan, elements = fixed_point.stuck_at(
+        fixed_point.encode(jnp.asarray([1.0, x]), BITS, 2)
+    )
+    assert elements.tolist() == [False, True]
     assert (step, by_nan) == (0, np.isnan(x))

@@ -23,14 +23,14 @@ from experiments.maclaurin2015 import schedules_report as report
 from experiments.maclaurin2015.schedules_problem import Form, Problem, initialiser, natural
 from experiments.maclaurin2015.schedules_tuning import (
     ADJOINT,
-    Point,
+    RANGES,
     authors_adam,
     clipped_adam,
-    search,
     tune_fixed,
     tune_fresh,
 )
 from experiments.runner import Kept, Repeated, Results
+from experiments.search import Point, search
 from hindgrad.cost import HYPERGRADIENT
 from hindgrad.progress import Bar as Line
 from hindgrad.schedules import Between, Piecewise, Spline
@@ -235,6 +235,7 @@ def by_search(settings: Settings, problem: Problem, seed: int) -> dict[str, dict
     found = search(
         value,
         start,
+        RANGES,
         early=settings.early,
         trials=settings.fresh_cost - settings.finalists * settings.further,
         finalists=settings.finalists,

@@ -1,20 +1,16 @@
-"""How schedules are tuned: by the hypergradient, with one seed or fresh ones; and Bayesian
-optimisation of three scalars, which they are compared with."""
+"""How schedules are tuned: by the hypergradient, with one seed or fresh ones; and where Bayesian
+optimisation of three scalars, which they are compared with, looks."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-import optuna
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 import hindgrad as hg
 from experiments import runner
-from hindgrad.apps.tune.search import quiet_study
 from hindgrad.tuning.tune import TuneResult
 
 ADJOINT = hg.Reversible(min_decay=0.01)
@@ -23,8 +19,6 @@ NAN_ON_FAILURE = hg.Reversible(min_decay=0.01, failure=hg.failures.Report())
 
 RANGES = {"log_rate": (-4.0, 3.0), "decay": (0.02, 0.98), "log_scale": (-6.0, 0.0)}
 """Where it looks, uniformly at first."""
-
-Point = dict[str, float]
 
 
 class Memory(NamedTuple):
@@ -87,54 +81,3 @@ def tune_fresh(
     """Each outer step has a seed of its own."""
     adam = clipped_adam(rate, steps)
     return runner.tune(objective, start, adam, steps=steps, key=key, adjoint=ADJOINT)
-
-
-class Tried(NamedTuple):
-    """One training with these scalars."""
-
-    point: Point
-    value: float
-
-
-class Answers(NamedTuple):
-    """What a search gives as its best, twice."""
-
-    early: Point
-    """The best of the first trials, by the one training that each had."""
-    late: Point
-    """The best of the finalists by their mean over further trainings."""
-
-
-def search(
-    value: Callable[[Point, int], float],
-    start: Point,
-    *,
-    early: int,
-    trials: int,
-    finalists: int,
-    further: int,
-    seed: int,
-) -> Answers:
-    """Lowers `value(point, draw)` by Optuna's tree-structured Parzen estimator, which models the
-    scalars jointly; `start` is the first trial. (Optuna's Gaussian processes need PyTorch.)
-
-    Trial i has draw i; the best `finalists` of all trials get `further` more draws each. In all
-    that takes `trials` + `finalists` · `further` values.
-    """
-    study = quiet_study(lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True))
-    study.enqueue_trial(start)
-    space: dict[str, optuna.distributions.BaseDistribution] = {
-        name: optuna.distributions.FloatDistribution(*limits) for name, limits in RANGES.items()
-    }
-    tried: list[Tried] = []
-    for i in range(trials):
-        trial = study.ask(space)
-        found = value(trial.params, i)
-        found = found if np.isfinite(found) else 1e6  # a training that blew up
-        study.tell(trial, found)
-        tried.append(Tried(trial.params, found))
-    best = sorted(tried, key=lambda t: t.value)[:finalists]
-    again = range(trials, trials + further)
-    means = [float(np.mean([value(t.point, i) for i in again])) for t in best]
-    late = best[int(np.argmin(np.nan_to_num(means, nan=np.inf)))].point
-    return Answers(min(tried[:early], key=lambda t: t.value).point, late)

@@ -19,16 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optuna
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import hindgrad as hg
 from experiments import runner
 from experiments.runner import Repeated, Results
+from experiments.search import search
 from experiments.text import gpt
 from experiments.text import gpt_tuning_report as report
 from hindgrad.apps import datasets
-from hindgrad.apps.tune.search import quiet_study
 from hindgrad.progress import Bar as Line
 
 ABOUT = "A GPT's schedule, weight decay and document weights, by hypergradient and by Optuna."
@@ -198,27 +197,15 @@ def by_search(
     settings: Settings, value: Callable[[PyTree, PRNGKeyArray], Any], seed: int, line: Line
 ) -> PyTree:
     """The best finalist of Optuna's estimator, which begins at the start."""
-    study = quiet_study(lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True))
-    study.enqueue_trial(START)
-    space: dict[str, optuna.distributions.BaseDistribution] = {
-        name: optuna.distributions.FloatDistribution(*limits) for name, limits in RANGES.items()
-    }
-    key, tried = jax.random.key(seed), []
+    key = jax.random.key(seed)
 
-    def tested(point, number):
-        found = float(value(hyper_of(settings, point), jax.random.fold_in(key, number)))
+    def loss(point, draw):
+        found = float(value(hyper_of(settings, point), jax.random.fold_in(key, draw)))
         line.done(1)
-        return found if np.isfinite(found) else 1e6  # a training that blew up
+        return found
 
-    for number in range(settings.trainings):
-        trial = study.ask(space)
-        found = tested(trial.params, number)
-        study.tell(trial, found)
-        tried.append((found, trial.params))
-    best = [point for _, point in sorted(tried, key=lambda pair: pair[0])[:FINALISTS]]
-    again = range(settings.trainings, settings.trainings + FURTHER)
-    means = [np.mean([tested(point, number) for number in again]) for point in best]
-    return hyper_of(settings, best[int(np.argmin(means))])
+    counts = {"trials": settings.trainings, "finalists": FINALISTS, "further": FURTHER}
+    return hyper_of(settings, search(loss, START, RANGES, **counts, seed=seed).late)
 
 
 def judged(

@@ -16,10 +16,10 @@ def is_spread(x: Any) -> bool:
     return isinstance(x, jax.Array) and not isinstance(x, Tracer) and x.sharding.num_devices > 1
 
 
-def kept(x: Any, like: Any) -> Any:
-    """`x`, placed like the array on several devices that it stands for in a program. A constant of
-    a program is a whole copy on every device, and what is computed from it too, unless told."""
-    sharding = like.sharding
+def kept(x: Array) -> Array:
+    """An array on several devices, as a constant of a program: that is a whole copy on every
+    device, and what is computed from it too, unless it is said where it is."""
+    sharding = x.sharding
     if not isinstance(sharding, NamedSharding):
         return x
     mesh = sharding.mesh

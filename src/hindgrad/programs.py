@@ -163,7 +163,7 @@ class _Opened:
 
     def __call__(self, arrays):
         given = self.jaxpr.consts, jax.tree.leaves(arrays)
-        placed = lambda x: placement.kept(x, x) if placement.is_spread(x) else x
+        placed = lambda x: placement.kept(x) if placement.is_spread(x) else x
         return jax.tree.unflatten(self.structure, self.run(*jax.tree.map(placed, given)))
 
 

@@ -96,6 +96,46 @@ def test_failures_name_the_leaf(changed, message):
         jax.block_until_ready(jax.grad(final)({"scale": jnp.float32(-1e-3)}))
 
 
+def unstable(steps=8):
+    """A loss whose part in `b` draws a random number outside of JAX."""
+    rng, struct = np.random.default_rng(0), jax.ShapeDtypeStruct((), jnp.float32)
+
+    @jax.custom_jvp
+    def noise(x):
+        draw = lambda _: np.asarray(rng.normal(), np.float32)
+        return jax.pure_callback(draw, struct, x, vmap_method="sequential")
+
+    noise.defjvp(lambda primals, _: (noise(*primals), jnp.zeros(())))
+
+    def loss(params, hyper, batch):
+        part = {name: jnp.sum(w**2) for name, w in params.items()}
+        return hyper["scale"] * (part["a"] + part["b"] * (1 + noise(part["b"])) + part["c"])
+
+    optimizer = hg.Momentum(0.1, 0.9)
+    return hg.Training(loss, optimizer=optimizer, batches=lambda t: t, steps=steps)
+
+
+WAYS = {
+    "whole": lambda objective, hyper: jax.grad(lambda h: objective(h, adjoint=hg.Reversible()))(
+        hyper
+    ),
+    "segments": lambda objective, hyper: hg.hypergradient(
+        objective, hyper, adjoint=hg.Reversible(), segments=4, progress=False
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_leaf_that_does_not_come_home_is_named(way):
+    """The others, beside it in one array, do."""
+    params = {"a": jnp.ones((2, 2)), "b": jnp.ones(3), "c": jnp.ones(2)}
+    score = lambda params, *_: sum(jnp.sum(x) for x in jax.tree.leaves(params))
+    objective = hg.Objective(unstable(), init=params, score=score)
+    with pytest.raises(RuntimeError, match=r"initial value of (params|memory)\['b'\]"):
+        jax.block_until_ready(WAYS[way](objective, {"scale": jnp.float32(0.1)}))
+
+
 def test_programs_do_not_grow_with_small_leaves():
     """A hundred biases are multiplied as one."""
 

@@ -11,7 +11,8 @@ from experiments import models
 from experiments.maclaurin2015 import schedules as experiment
 from experiments.maclaurin2015 import schedules_report as report
 from experiments.maclaurin2015.schedules_problem import initialiser, natural
-from experiments.maclaurin2015.schedules_tuning import RANGES, authors_adam, search
+from experiments.maclaurin2015.schedules_tuning import RANGES, authors_adam
+from experiments.search import search
 from hindgrad.apps import datasets
 from hindgrad.objective import init_key
 
@@ -118,7 +119,7 @@ def test_a_search_counts_its_trainings_and_looks_again():
             return float("nan") if point["log_rate"] > 2 else honest - 5 * (draw == 20)
         return honest
 
-    found = search(value, start, early=10, trials=30, finalists=4, further=2, seed=0)
+    found = search(value, start, RANGES, early=10, trials=30, finalists=4, further=2, seed=0)
     draws = [draw for draw, _ in asked]
     assert draws == [*range(30), *(30, 31) * 4]
     assert asked[0][1] == start

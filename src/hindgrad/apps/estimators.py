@@ -1,5 +1,6 @@
 """Networks tuned by hypergradient, as scikit-learn's estimators."""
 
+import abc
 import numbers
 from typing import Any, final
 
@@ -27,23 +28,8 @@ LEAST = 10
 """Fewer rows are not divided to tune on; the defaults are taken."""
 
 
-@final
-class HindgradClassifier(ClassifierMixin, BaseEstimator):
-    """A network for classes, whose training is tuned by hypergradient; then it is trained on all
-    rows.
-
-    Frames may have text, dates and missing values, arrays missing values. Goes into pipelines and
-    searches of scikit-learn as any classifier does.
-
-    **Arguments:**
-
-    - `hidden`: widths of the hidden layers.
-    - `steps`: training steps.
-    - `batch`: examples in a training step: 64, or all if these are fewer, unless given.
-    - `steps_outer`: tuning steps; 0 takes the defaults.
-    - `valid`: the share of the rows by which the tuning judges.
-    - `random_state`: an integer, a `numpy.random.RandomState`, or None for another at each fit.
-    """
+class _Network(BaseEstimator, abc.ABC):
+    """What both estimators take."""
 
     def __init__(
         self,
@@ -61,6 +47,29 @@ class HindgradClassifier(ClassifierMixin, BaseEstimator):
         self.steps_outer = steps_outer
         self.valid = valid
         self.random_state = random_state
+
+    @abc.abstractmethod
+    def fit(self, X, y) -> Any:
+        """Fits to rows [rows, features] and their labels [rows]."""
+
+
+@final
+class HindgradClassifier(ClassifierMixin, _Network):
+    """A network for classes, whose training is tuned by hypergradient; then it is trained on all
+    rows.
+
+    Frames may have text, dates and missing values, arrays missing values. Goes into pipelines and
+    searches of scikit-learn as any classifier does.
+
+    **Arguments:**
+
+    - `hidden`: widths of the hidden layers.
+    - `steps`: training steps.
+    - `batch`: examples in a training step: 64, or all if these are fewer, unless given.
+    - `steps_outer`: tuning steps; 0 takes the defaults.
+    - `valid`: the share of the rows by which the tuning judges.
+    - `random_state`: an integer, a `numpy.random.RandomState`, or None for another at each fit.
+    """
 
     def fit(self, X, y):
         """Fits to rows [rows, features] and their classes [rows].
@@ -95,26 +104,9 @@ class HindgradClassifier(ClassifierMixin, BaseEstimator):
 
 
 @final
-class HindgradRegressor(RegressorMixin, BaseEstimator):
+class HindgradRegressor(RegressorMixin, _Network):
     """A network for a quantity, whose training is tuned by hypergradient; then it is trained on
     all rows. Its arguments are those of `HindgradClassifier`."""
-
-    def __init__(
-        self,
-        hidden=(128, 128),
-        *,
-        steps=300,
-        batch=None,
-        steps_outer=30,
-        valid=0.25,
-        random_state=0,
-    ):
-        self.hidden = hidden
-        self.steps = steps
-        self.batch = batch
-        self.steps_outer = steps_outer
-        self.valid = valid
-        self.random_state = random_state
 
     def fit(self, X, y):
         """Fits to rows [rows, features] and their values [rows].

@@ -19,9 +19,8 @@ from hindgrad.apps.tables.labels import Kind as Kind
 from hindgrad.apps.tables.labels import labels_of, named_labels
 from hindgrad.apps.tables.leave import NOTHING, find_left_out, told
 from hindgrad.apps.tables.names import FEW as FEW
-from hindgrad.apps.tables.numerals import with_points
+from hindgrad.apps.tables.numerals import MISSING, with_points
 from hindgrad.apps.tables.source import Arrays, Origin, Source
-from hindgrad.apps.tables.text import MISSING
 from hindgrad.apps.tables.uses import (
     Asked,
     apart,

@@ -43,11 +43,6 @@ class Fixed(eqx.Module):
     bits: int = eqx.field(static=True)
 
 
-def is_fixed(x: Any) -> bool:
-    """Whether this is a `Fixed`, for `jax.tree.map`."""
-    return isinstance(x, Fixed)
-
-
 def bits_for(scale: float) -> int:
     """The fractional bits of the leading digit of numbers of that scale, a power of two."""
     return BITS - round(math.log2(scale))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 
 from hindgrad.apps.tables.columns import MANY, Coded, Column
 
@@ -359,10 +358,3 @@ class Fitted:
                 state["text"] = dict(entry["text"]) | {"components": arrays[f"text.{i}"]}
             states.append(state)
         return cls(Encoder(tuple(parts)), tuple(states))
-
-
-def frame_of(rows: Any, names: Sequence[str]) -> pd.DataFrame:
-    """Rows given as a frame, or as an array in the order of the names."""
-    if isinstance(rows, pd.DataFrame):
-        return rows.set_axis([str(name) for name in rows.columns], axis=1)
-    return pd.DataFrame(rows, columns=list(names))

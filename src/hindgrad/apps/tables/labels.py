@@ -12,7 +12,7 @@ import pandas as pd
 from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.columns import as_numbers, is_number
 from hindgrad.apps.tables.names import FEW
-from hindgrad.apps.tables.text import MISSING
+from hindgrad.apps.tables.numerals import MISSING
 from hindgrad.apps.tables.words import listed
 from hindgrad.apps.tables.written import plain
 

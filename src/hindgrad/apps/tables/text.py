@@ -16,8 +16,14 @@ import pandas as pd
 
 from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.layout import NAMED, SAMPLE, Layout, take_apart
-from hindgrad.apps.tables.numerals import EITHER_COMMA, EITHER_POINT, bare, marks_of, with_points
-from hindgrad.apps.tables.numerals import MISSING as MISSING
+from hindgrad.apps.tables.numerals import (
+    EITHER_COMMA,
+    EITHER_POINT,
+    MISSING,
+    bare,
+    marks_of,
+    with_points,
+)
 from hindgrad.apps.tables.source import Origin, Source
 from hindgrad.apps.tables.words import first_line, quoted
 

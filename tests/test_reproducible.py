@@ -263,12 +263,24 @@ def counted(w):
     return jnp.sum(jax.lax.fori_loop(0, 2, turn, ROWS[:, :4] * w[None] + 0.3) * TARGETS[:, :4])
 
 
+def layered(w):
+    """Large sums over the last axis and over the first: a normalised layer, softmax, a bias."""
+    x = MANY * w[None]
+    centred = x - x.mean(1, keepdims=True)
+    x = centred / jnp.sqrt((centred**2).mean(1, keepdims=True) + 1e-3)
+    z = jax.nn.softmax(jnp.sin(x * x) + w[None])
+    return jnp.sum((z * x).mean(0) ** 2) + jnp.sum((z * MANY) ** 2)
+
+
+MANY = np.random.default_rng(2).normal(size=(128, 64))
 ROWS = np.random.default_rng(0).normal(size=(20, 32))
 TARGETS = np.random.default_rng(1).normal(size=(20, 10))
 
 
 @pytest.mark.parametrize(
-    ("loss", "shape"), [(normalised, (32, 10)), (counted, (4,))], ids=["sums", "quotients"]
+    ("loss", "shape"),
+    [(normalised, (32, 10)), (counted, (4,)), (layered, (64,))],
+    ids=["sums", "quotients", "large sums"],
 )
 def test_gradients_are_the_same_in_another_program(x64, key, loss, shape):
     """Alone, and where their derivative is taken too, in a direction that depends on them."""

@@ -1,6 +1,7 @@
 """Functions computed so that two programs give the same bits."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,8 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     real floating-point sum is first passed through a selection that no compiler can see through,
     and so are roots, powers and single numbers that enter a product. Quotients are products with
     the inverse, which a compiler may make of them, or not, with what else it knows of the divisor.
-    Sums over axes are taken in order: a compiler may add several partial sums side by side, and
-    how many depends on what is fused into the sum.
+    Sums over axes are taken in order, or as products with ones: a compiler may add several partial
+    sums side by side, and how many depends on what is fused into the sum.
     Loops are anchored. Inside functions with derivatives of their own, nothing is changed.
     """
     separated = lambda jaxpr: _separated(jaxpr, set(jaxpr.invars))
@@ -105,9 +106,9 @@ _quotient.defjvp(_quotient_jvp, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _sum_in_order(x: Any, axes: tuple[int, ...]) -> Any:
+def _sum(x: Any, axes: tuple[int, ...]) -> Any:
     if jax.device_count() == 1:
-        return _in_order(x, axes)
+        return _as_product(x, axes) if _is_fast_product(x, axes) else _in_order(x, axes)
     # An axis may be split over devices: each sums its share, and the shares are added up plainly,
     # since devices cannot be asked to add up otherwise.
     shares = []
@@ -124,11 +125,39 @@ def _in_order(x, axes):
     return jax.lax.reduce(x, x.dtype.type(0), lambda total, x: apart.fun(total + x), axes)
 
 
-@_sum_in_order.defjvp
-def _sum_in_order_jvp(axes, primals, tangents):
-    return _sum_in_order(*primals, axes), jnp.sum(tangents[0], axes)
+LEAST = 2**11
+"""Arrays smaller than this are summed in order."""
+
+
+def _is_fast_product(x, axes):
+    """Whether a sum is a product that XLA computes several numbers at once, always by the same
+    loop: on a CPU, over the first or the last axes."""
+    is_float = x.dtype in (jnp.float32, jnp.float64)
+    if jax.default_backend() != "cpu" or not is_float or x.size < LEAST:
+        return False
+    long = [axis for axis, n in enumerate(x.shape) if n > 1]
+    summed = [axis for axis in long if axis in axes]
+    ends = long[: len(summed)], long[len(long) - len(summed) :]
+    return 0 < len(summed) < len(long) and summed in ends
+
+
+def _as_product(x, axes):
+    """The sum as a product with two columns of ones: with one, XLA fuses what computes `x` into the
+    product in one program and not in another, and sums it in another order."""
+    shape = [n for axis, n in enumerate(x.shape) if axis not in axes]
+    kept = math.prod(shape)
+    is_first = next(axis for axis, n in enumerate(x.shape) if n > 1) in axes
+    ones = jnp.ones((2, x.size // kept), x.dtype)
+    pair = (ones, x.reshape(-1, kept)) if is_first else (x.reshape(kept, -1), ones.T)
+    products = jax.lax.dot(*pair, precision=jax.lax.Precision.HIGHEST)
+    return (products[0] if is_first else products[:, 0]).reshape(shape)
+
+
+@_sum.defjvp
+def _sum_jvp(axes, primals, tangents):
+    return _sum(*primals, axes), jnp.sum(tangents[0], axes)
 
 
 _jitted_apart = jax.jit(apart)
 _jitted_quotient = jax.jit(_quotient)
-_jitted_sum = jax.jit(_sum_in_order, static_argnames="axes")
+_jitted_sum = jax.jit(_sum, static_argnames="axes")

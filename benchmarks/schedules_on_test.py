@@ -27,6 +27,9 @@ from hindgrad.apps.tune.trials import mean_valid_loss, trials
 from hindgrad.apps.tune.tuning import DRAWS
 
 NOW = "windows-10"
+TEST = 0.2
+REDRAWN = TEST / (1 - TEST)
+"""Test rows, the same again and again, for each that is learned from."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def compared(found: dict[str, dict[str, dict]], metric: str) -> Table:
         seeds = sorted(set(runs) & set(found[NOW]), key=int)
         mine, other = (np.array([r[s][metric] for s in seeds]) for r in (runs, found[NOW]))
         logs = np.log(mine / other)
-        half = student.ppf(0.975, len(seeds) - 1) * logs.std(ddof=1) / np.sqrt(len(seeds))
+        half = student.ppf(0.975, len(seeds) - 1) * logs.std(ddof=1)
+        half *= np.sqrt(1 / len(seeds) + REDRAWN)
         low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
         shown.add_row(
             name,
@@ -113,7 +117,7 @@ def main() -> None:
         chosen, runs = way(name), found.setdefault(name, {})
         for seed in range(args.seed, args.seed + args.seeds):
             network = Network(sizes, rows.kind, args.steps, 64, chosen.form)
-            problem, _ = draw_problem(rows, network, test=0.2, valid=0.2, seed=seed)
+            problem, _ = draw_problem(rows, network, test=TEST, valid=0.2, seed=seed)
             if str(seed) not in runs:
                 runs[str(seed)] = tune(chosen, problem, seed, args.steps_outer)
                 args.out.write_text(json.dumps(found, indent=1))

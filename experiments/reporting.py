@@ -38,15 +38,17 @@ def mean_sd(values: Sequence[float], digits: int | None = None) -> str:
     return f"{np.mean(values):.{digits}f}{tail}"
 
 
-def difference(values: Sequence[float], rivals: Sequence[float]) -> Paired:
-    """Values minus a rival's, seed by seed."""
+def difference(values: Sequence[float], rivals: Sequence[float], redrawn: float = 0.0) -> Paired:
+    """Values minus a rival's, seed by seed, with what `paired` calls `redrawn`."""
     arm = lambda values: Arm("", [], {"": np.array(values)})
-    return tables.paired(arm(values), arm(rivals), "")
+    return tables.paired(arm(values), arm(rivals), "", redrawn)
 
 
-def gain(values: Sequence[float], rivals: Sequence[float], unit: str = "") -> str:
+def gain(
+    values: Sequence[float], rivals: Sequence[float], unit: str = "", redrawn: float = 0.0
+) -> str:
     """How much higher values are than a rival's, with the 95 % interval."""
-    found = difference(values, rivals)
+    found = difference(values, rivals, redrawn)
     interval = "" if np.isnan(found.low) else f" [{found.low:+.2f}, {found.high:+.2f}]"
     higher = int(np.sum(np.array(values) > np.array(rivals)))
     return f"{found.mean:+.2f}{unit}{interval}, higher on {higher} of {found.seeds}"

@@ -224,6 +224,8 @@ def one_seed(
         return judged(objective, rows, way(), count, seed, settings.judges)
 
     about = {"share": flipped, "seed": seed, "removed": count, "wrong": int(rows.wrong.sum())}
+    learned = len(rows.train.y) + len(rows.valid.y)
+    about |= {"redrawn": len(rows.test.y) / learned}
     found = []
     for place, (name, way) in enumerate(ways.items()):
         one = kept(f"{place}-{flipped}-{seed}", partial(judge, way))

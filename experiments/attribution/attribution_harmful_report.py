@@ -42,11 +42,11 @@ def table(results: Results) -> Table:
 
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
-    lines = []
+    lines, redrawn = [], results["found"][0]["redrawn"]
     for share in _shares(results):
         losses = {way: _values(results, share, way, "loss") for way in WAYS}
         for rival in (CHANCE, LOSS, MARGIN, CLEAN):
-            found = reporting.difference(losses[ATTRIBUTION], losses[rival])
+            found = reporting.difference(losses[ATTRIBUTION], losses[rival], redrawn)
             low, high = found.low, found.high
             interval = "" if np.isnan(low) else f" [{low:+.4f}, {high:+.4f}]"
             lines.append(

@@ -116,6 +116,7 @@ def summary(results: Results) -> list[str]:
 def _summary(name: str, found: Found, rows: int) -> list[str]:
     tasks = len(found["names"])
     labelled = rows * tasks
+    found = found | {"redrawn": found["examples"] / (2 * labelled) - 1}
     lines = [
         f"{name}: {tasks} tasks, {labelled} training and {labelled} validation examples, "
         f"{found['examples'] - 2 * labelled:,} for the test.",
@@ -158,13 +159,13 @@ def _order(found: Found) -> str:
 def _clearly_better(found: Found, way: str, rival: str) -> bool:
     """Whether the interval of the difference of accuracies is above zero."""
     own, others = (_values(found, name, "test") for name in (way, rival))
-    return reporting.difference(own, others).low > 0
+    return reporting.difference(own, others, found["redrawn"]).low > 0
 
 
 def _gain(found: Found, way: str) -> str:
     """The gain in accuracy over the single task."""
     own, others = (_values(found, name, "test") for name in (way, SINGLE))
-    return reporting.gain(own, others, " points")
+    return reporting.gain(own, others, " points", found["redrawn"])
 
 
 def _tie(graph: Graph, i: int, j: int) -> str:

@@ -97,14 +97,26 @@ def test_the_answer_is_chosen_on_the_draws_given(trained, key):
 
 
 def test_a_space_names_each_scalar_and_expands_to_all_knots():
-    assert list(Space(False, 3, knots=5).names) == list(RANGES)
+    assert list(Space(False, 3, knots=1).names) == list(RANGES)
+    assert list(Space(False, 3, knots=5).names) == [*RANGES, "fall"]
     space = Space(True, 2, knots=5)
-    assert len(space.names) == 8
+    assert len(space.names) == 9
     point = {name: float(i) for i, name in enumerate(space.names)}
     hyper = space.hyper(point)
     assert hyper["rate"].shape == (5, 2)
-    assert hyper["rate"][3].tolist() == [0.0, 1.0]
+    assert hyper["rate"][2].tolist() == [0.0, 1.0]
+    assert hyper["decay"][3].tolist() == [2.0, 3.0]
     assert hyper["scale"].tolist() == [6.0, 7.0]
+
+
+def test_the_rate_falls_by_one_number(key):
+    """The log of the last ÷ the first, over all layers alike; the start's is found again."""
+    space = Space(False, 3, knots=4)
+    point = {"rate": -1.0, "decay": 2.0, "weight_decay": -9.0, "scale": 0.0, "fall": -3.0}
+    rate = space.hyper(point)["rate"]
+    np.testing.assert_allclose(rate[-1] - rate[0], -3.0, rtol=1e-6)
+    np.testing.assert_allclose(jnp.diff(rate, axis=0), -1.0, rtol=1e-6)
+    assert space.point(space.hyper(point)) == pytest.approx(point, rel=1e-6)
 
 
 def test_the_start_is_brought_into_the_space():

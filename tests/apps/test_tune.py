@@ -1,5 +1,6 @@
 """The command from end to end, on small real problems."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -17,10 +18,12 @@ from hindgrad.apps.saved import load
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import read
 from hindgrad.apps.tune import command as module
+from hindgrad.apps.tune import rivals
 from hindgrad.apps.tune.hyperfile import read_hyper
 from hindgrad.apps.tune.outputs import FILES
 
 SMALL = ["--hidden", "6", "--steps", "10", "--batch", "16", "--steps-outer", "2", "--seeds", "2"]
+SMALL += ["--no-rivals"]
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +239,41 @@ def test_overwriting_keeps_the_old_results_until_the_new_are_there(
     assert main([*call, "--seed", "3", "--no-searches"]) == 0
     assert [run["seed"] for run in results(out)["runs"]] == [3, 4]
     assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_rivals_stand_in_every_table(data, tmp_path, capsys):
+    """In a table with a rare class, recalls too; the words say which is better."""
+    frame = pd.read_csv(data / "wine.csv")
+    frame = frame.drop(index=frame.index[frame["target"] == "class_0"][12:])
+    frame.to_csv(tmp_path / "wine.csv", index=False)
+    out = tmp_path / "out"
+    call = ["tune", str(tmp_path / "wine.csv"), "--out", str(out), "--no-searches", *SMALL[:-1]]
+    assert main(call) == 0
+    printed = capsys.readouterr().out
+    markdown = (out / "table.md").read_text()
+    lines = list(csv.DictReader((out / "table.csv").open()))
+    content = results(out)
+    assert content["data"]["counts"] == [12, 71, 48]
+    for name in rivals.CLASSIFIERS:
+        assert name in printed
+        assert markdown.count(f"| {name} |") == 3  # metrics, differences, recalls
+        found = [run["rivals"][name] for run in content["runs"]]
+        errors = [float(line["test_error"]) for line in lines if line["arm"] == name]
+        assert errors == [one["test_error"] for one in found]
+    assert "| recall of | class_0 | class_2 | class_1 |" in markdown
+    assert "| always the same | 0% | 0% | 100% |" in markdown
+    best = min(
+        rivals.CLASSIFIERS,
+        key=lambda n: np.mean([run["rivals"][n]["valid_error"] for run in content["runs"]]),
+    )
+    assert f"Here you may do better with {best}." in " ".join(printed.split())
+
+
+def test_rivals_that_are_not_there_are_refused(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "catboost", None)
+    call = ["tune", str(data / "wine.csv"), "--out", str(tmp_path / "no"), "--also", "catboost"]
+    assert main(call) == 2
+    assert "--also catboost: catboost is not installed" in capsys.readouterr().err
+    assert main([*call, "--no-rivals"]) == 2
+    assert "--no-rivals leaves them out" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

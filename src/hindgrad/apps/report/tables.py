@@ -1,7 +1,7 @@
 """Comparing several ways over several seeds: means, spreads, paired differences, tables."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,25 @@ class Paired:
     mean: float
     low: float
     high: float
-    """The 95 % interval of the mean by Student's t (NaN for one seed)."""
+    """The 95 % interval of the mean (NaN for one seed)."""
     wins: int
     seeds: int
 
 
-def paired(arm: Arm, rival: Arm, metric: str) -> Paired:
-    """Compares an arm with a rival over the seeds that both ran."""
+def paired(arm: Arm, rival: Arm, metric: str, redrawn: float = 0.0) -> Paired:
+    """Compares an arm with a rival over the seeds that both ran, by Student's t.
+
+    Where each seed draws its test rows from the same rows, `redrawn` is how many these are for each
+    that is learned from (to train and to validate on): such differences depend on one another, and
+    their mean's variance is so much larger than a `1/n` of theirs ([Nadeau and Bengio
+    2003](https://doi.org/10.1023/A:1024068626366)).
+    """
     difference = np.asarray(arm.values[metric]) - np.asarray(rival.values[metric])
     n, mean = len(difference), float(np.mean(difference))
     half = float("nan")
     if n > 1 and np.isfinite(mean):
-        half = float(stats.t.ppf(0.975, n - 1) * np.std(difference, ddof=1) / np.sqrt(n))
+        error = np.std(difference, ddof=1) * np.sqrt(1 / n + redrawn)
+        half = float(stats.t.ppf(0.975, n - 1) * error)
     wins = int(np.sum(difference < 0))
     return Paired(rival.name, metric, mean, mean - half, mean + half, wins, n)
 
@@ -70,20 +77,37 @@ def headings(error: str) -> dict[str, str]:
     }
 
 
-def results_table(arms: Sequence[Arm], error: str, seeds: int) -> Table:
-    """The arms' means ± spreads, the best of each column in bold."""
+def results_table(arms: Sequence[Arm], error: str, seeds: int, beside: Sequence[Arm] = ()) -> Table:
+    """The means ± spreads of the arms and of what is shown beside them, the best of each column in
+    bold."""
     table = titled(f"Mean ± standard deviation over {_count(seeds, 'seed')}; {_budget(arms)}")
     table.add_column("", no_wrap=True)
     for heading in headings(error).values():
         table.add_column(heading, justify="right", no_wrap=True)
-    for arm in arms:
+    every = [*arms, *beside]
+    for arm in every:
         cells = []
         for metric in METRICS:
-            best = arm.mean(metric) <= min(other.mean(metric) for other in arms)
+            best = arm.mean(metric) <= min(other.mean(metric) for other in every)
             text = show(arm.mean(metric), arm.spread(metric))
             cells.append(f"[bold]{text}[/]" if best else text)
-        table.add_row(arm.name, *cells)
+        table.add_row(arm.name, *cells, end_section=bool(beside) and arm is arms[-1])
     return table
+
+
+def recall_table(recalls: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Table:
+    """Each arm's recall of some classes."""
+    table = titled("Test rows of each class that are predicted as it, in the mean over the seeds")
+    table.add_column("", no_wrap=True)
+    for name in classes:
+        table.add_column(Text(name), justify="right")  # a name may have brackets
+    for arm, values in recalls.items():
+        table.add_row(arm, *map(show_share, values))
+    return table
+
+
+def show_share(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.0%}"
 
 
 def paired_table(comparisons: Sequence[Paired], error: str, name: str) -> Table:
@@ -145,9 +169,14 @@ def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
 
 
 def write_markdown(
-    path: Path, arms: Sequence[Arm], comparisons: Sequence[Paired], error: str, words: Sequence[str]
+    path: Path,
+    arms: Sequence[Arm],
+    comparisons: Sequence[Paired],
+    error: str,
+    words: Sequence[str],
+    further: Sequence[str] = (),
 ) -> None:
-    """Both tables, and a summary in words."""
+    """A summary in words, both tables, and further lines."""
     names = headings(error)
     columns = ["", *names.values(), "training gradients"]
     lines = [*words, ""]
@@ -161,7 +190,14 @@ def write_markdown(
     for c in comparisons:
         wins = f"{c.wins} of {c.seeds}"
         lines.append(_row([c.rival, names[c.metric], show_interval(c), wins]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join([*lines, *further]) + "\n", encoding="utf-8")
+
+
+def recall_markdown(recalls: Mapping[str, Sequence[float]], classes: Sequence[str]) -> list[str]:
+    """The lines of the table of recalls."""
+    escaped = [name.replace("|", "\\|").replace("\n", " ") for name in classes]
+    head = ["", _row(["recall of", *escaped]), _row(["---"] + ["---:"] * len(classes))]
+    return head + [_row([arm, *map(show_share, values)]) for arm, values in recalls.items()]
 
 
 def _row(cells: Sequence[str]) -> str:

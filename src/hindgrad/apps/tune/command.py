@@ -1,6 +1,7 @@
 """`hindgrad tune`: whole tunings over several seeds, beside the searches."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,15 +18,17 @@ from hindgrad.apps.model import (
     Hyper,
     Metrics,
     Network,
+    Params,
     Problem,
     draw_problem,
+    predict,
     weights,
 )
 from hindgrad.apps.saved import ARRAYS
 from hindgrad.apps.settings import ArgumentError, check_room, identity
 from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
-from hindgrad.apps.tune import outputs
+from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.keep import keep
 from hindgrad.apps.tune.search import Sampler, Space, search
@@ -68,10 +71,11 @@ def run(settings: Tune, console: Console) -> None:
     start = None if settings.start is None else read_hyper(settings.start, network)
     call = identity(settings, {"start": "from"})
     call |= {"batch": network.batch, "fingerprint": table.fingerprint()}
+    makes = rivals.rivals(table.kind, settings.also) if settings.rivals else {}
 
     def compute() -> dict[str, Any]:
         say(console, table.notes)
-        return _results(settings, call, table, network, start, work)
+        return _results(settings, call, table, network, start, makes, work)
 
     results = work.results(
         call,
@@ -139,6 +143,7 @@ def _results(
     table: Table,
     network: Network,
     start: Hyper | None,
+    makes: Mapping[str, rivals.Make],
     work: Work,
 ) -> dict[str, Any]:
     """Everything that the outputs are made of."""
@@ -146,14 +151,16 @@ def _results(
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs = []
-    with Bar(_total(settings, len(searches))) as bar:
+    with Bar(_total(settings, len(searches), len(makes))) as bar:
         for seed in seeds:
             problem, _ = draw_problem(
                 table, network, test=settings.test, valid=settings.valid, seed=seed
             )
             key = jax.random.key(seed)
             job = _Job(problem, begin, settings.steps_outer, key, work, seed, bar)
-            runs.append({"seed": seed, **_seed(job, searches, settings.start is not None)})
+            run = _seed(job, searches, settings.start is not None)
+            beside = {name: _rival(job, name, make) for name, make in makes.items()}
+            runs.append({"seed": seed, **run, "rivals": beside})
         bar.stage("learning curves")
         best = outputs.best_seed(runs)
         problem, _ = draw_problem(
@@ -174,6 +181,7 @@ def _results(
             "features": len(table.features),
             "kind": table.kind,
             "classes": list(table.classes),
+            "counts": _counts(table),
             "label": table.label,
             "notes": list(table.notes),
         },
@@ -184,6 +192,13 @@ def _results(
         "curves": curves,
         "runs": runs,
     }
+
+
+def _counts(table: Table) -> list[int]:
+    """The rows of each class."""
+    if table.kind == "regression":
+        return []
+    return np.bincount(table.y, minlength=len(table.classes)).tolist()
 
 
 def _keep(
@@ -269,15 +284,42 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
         keys = job.draws("judge", JUDGES)
         results = trials(job.problem, [hyper] * JUDGES, keys)
         means = Metrics(*np.mean([trial.metrics for trial in results], axis=0))
+        recalls = [_recall(job.problem, trial.params) for trial in results]
         return {
             "hyper": dump_hyper(hyper),
             "evaluations": trainings * job.problem.network.steps,
-            **{metric: finite(value) for metric, value in means._asdict().items()},
+            **_as_results(means, rivals.mean_recall(recalls)),
         }
 
     judged = job.kept(f"{_file(name)}-judged", judge)
     job.bar.done(JUDGES)
     return judged
+
+
+def _rival(job: _Job, name: str, make: rivals.Make) -> dict[str, Any]:
+    """How a rival does on the first of the judging draws."""
+    keys = job.draws("judge", JUDGES)[: rivals.draws_for(job.problem)]
+
+    def judge():
+        job.bar.stage(f"seed {job.seed}: {name}")
+        return _as_results(*rivals.judged(job.problem, make, keys))
+
+    judged = job.kept(f"{_file(name)}-rival", judge)
+    job.bar.done(1)
+    return judged
+
+
+def _as_results(means: Metrics, recall: list[float | None] | None) -> dict[str, Any]:
+    return {m: finite(value) for m, value in means._asdict().items()} | {"recall": recall}
+
+
+def _recall(problem: Problem, params: Params) -> np.ndarray | None:
+    """Of each class, on the rows to test on."""
+    if problem.network.kind == "regression":
+        return None
+    test = problem.test
+    predicted = np.asarray(predict(params, test.x)).argmax(axis=1)
+    return rivals.recall(predicted, np.asarray(test.y), problem.network.sizes[-1])
 
 
 def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dict[str, Any]:
@@ -296,11 +338,11 @@ def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dic
     return curves
 
 
-def _total(settings: Tune, searches: int) -> int:
+def _total(settings: Tune, searches: int, others: int) -> int:
     """The whole work, in trainings."""
     tuning = cost.tuning(settings.steps_outer, DRAWS) if settings.steps_outer else 0
-    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES)
+    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES + others)
 
 
 def _file(name: str) -> str:
-    return name.replace(", ", "-").replace(" ", "-").lower()
+    return re.sub("[^a-z0-9]+", "-", name.lower())

@@ -13,6 +13,7 @@ from hindgrad.apps.model import Network
 from hindgrad.apps.report import figures, tables
 from hindgrad.apps.report.figures import Curve, Tuned
 from hindgrad.apps.report.tables import METRICS, Arm, Paired
+from hindgrad.apps.tune import recall
 from hindgrad.apps.tune.hyperfile import FORMAT, every_step, load_form, to_units
 from hindgrad.apps.tune.trials import load_hyper
 from hindgrad.apps.work import RESULTS, infinite
@@ -72,9 +73,13 @@ def write(folder: Path, results: Results, model: Path) -> None:
     write_json(folder / "hyperparameters.json", _hyper_file(results))
     shutil.copytree(model, folder / MODEL)
     seeds = [run["seed"] for run in runs]
-    tables.write_csv(folder / "table.csv", [_arm(runs, name) for name in runs[0]["arms"]], seeds)
+    every = [_arm(runs, name) for name in runs[0]["arms"]]
+    rivals = beside(runs)
+    tables.write_csv(folder / "table.csv", [*every, *rivals], seeds)
     error, words = _error_name(results), summary(results)
-    tables.write_markdown(folder / "table.md", arms, comparisons, error, words)
+    recalls = recall.of(results, compared(runs))
+    further = tables.recall_markdown(*recalls) if recalls else []
+    tables.write_markdown(folder / "table.md", [*arms, *rivals], comparisons, error, words, further)
     _write_pictures(folder, results, arms)
 
 
@@ -82,9 +87,12 @@ def show(results: Results, out: Path, console: Console) -> None:
     """Prints the tables, a summary in words, and where everything is."""
     arms, comparisons = _arms(results)
     error = _error_name(results)
-    console.print(tables.results_table(arms, error, len(results["runs"])))
+    runs = results["runs"]
+    console.print(tables.results_table(arms, error, len(runs), beside(runs)))
     if comparisons:
-        console.print(tables.paired_table(comparisons, error, answer(results["runs"])))
+        console.print(tables.paired_table(comparisons, error, answer(runs)))
+    if recalls := recall.of(results, compared(runs)):
+        console.print(tables.recall_table(*recalls))
     say(console, summary(results))
     list_files(console, results, out, FILES)
 
@@ -101,7 +109,7 @@ def summary(results: Results) -> list[str]:
     what = f"the better search ({rival.name})" if len(arms) > 2 else "the defaults"
     change = loss / rival.mean("test_loss") - 1
     side = "below" if change < 0 else "above"
-    wins = tables.paired(last, rival, "test_loss").wins
+    wins = tables.paired(last, rival, "test_loss").wins  # needs no interval
     lines = [
         f"{data['name']}: {data['rows']:,} rows, {data['features']} features, {data['kind']}; "
         f"seeds {seeds[0]} to {seeds[-1]}, {results['call']['steps']} training steps.",
@@ -117,6 +125,7 @@ def summary(results: Results) -> list[str]:
         f"these {kept['test_rows']:,} its loss is {infinite(kept['test_loss']):.4f}, its "
         f"{_error_name(results)} {infinite(kept['test_error']):.4g}."
     )
+    lines += _beside_in_words(results)
     run = next(run for run in runs if run["seed"] == results["best_seed"])
     if "how" in run:
         lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
@@ -126,17 +135,45 @@ def summary(results: Results) -> list[str]:
 def _arms(results: Results) -> tuple[list[Arm], list[Paired]]:
     runs = results["runs"]
     arms = [_arm(runs, name) for name in compared(runs)]
-    comparisons = [
-        tables.paired(arms[-1], rival, metric)
-        for rival in arms[:-1]
-        for metric in ("valid_loss", "test_loss")
-    ]
-    return arms, comparisons
+    pairs = [(arm, metric) for arm in arms[:-1] for metric in ("valid_loss", "test_loss")]
+    pairs += [(rival, "test_error") for rival in beside(runs)]  # trees are often too sure
+    test = results["call"]["test"]
+    redrawn = test / (1 - test)
+    return arms, [tables.paired(arms[-1], rival, metric, redrawn) for rival, metric in pairs]
 
 
 def _arm(runs: Runs, name: str) -> Arm:
-    values = {m: np.array([infinite(run["arms"][name][m]) for run in runs]) for m in METRICS}
-    return Arm(name, [run["arms"][name]["evaluations"] for run in runs], values)
+    found = [run["arms"][name] for run in runs]
+    return Arm(name, [arm["evaluations"] for arm in found], _values(found))
+
+
+def beside(runs: Runs) -> list[Arm]:
+    """What a person would use instead, which costs no training gradients."""
+    names = list(runs[0]["rivals"])
+    each = {name: [run["rivals"][name] for run in runs] for name in names}
+    return [Arm(name, [0] * len(runs), _values(found)) for name, found in each.items()]
+
+
+def _values(found: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    return {m: np.array([infinite(one[m]) for one in found]) for m in METRICS}
+
+
+def _beside_in_words(results: Results) -> list[str]:
+    """Whether the kept network is the best to be had, by the error in validation."""
+    rivals = beside(results["runs"])
+    if not rivals:
+        return []
+    kept = _arm(results["runs"], results["kept"]["arm"])
+    rival = min(rivals, key=lambda arm: arm.mean("valid_error"))
+    error, mean = _error_name(results), lambda arm, part: f"{arm.mean(f'{part}_error'):.4g}"
+    line = (
+        f"Beside the network ({kept.name}), whose {error} is {mean(kept, 'valid')} in validation "
+        f"and {mean(kept, 'test')} on the test rows: {rival.name}, {mean(rival, 'valid')} and "
+        f"{mean(rival, 'test')}."
+    )
+    if rival.mean("valid_error") < kept.mean("valid_error"):
+        line += f" Here you may do better with {rival.name}."
+    return [line]
 
 
 def _error_name(results: Results) -> str:

@@ -26,6 +26,10 @@ RANGES = {
 }
 """Where the searches look: log rate, logit decay, log weight decay, log initial scale."""
 
+FALL = "fall"
+FALLS = (-4.0, 1.0)
+"""And the log of the last rate ÷ the first, one number for all layers."""
+
 TOGETHER = 4
 """Trials that are proposed together. It is fixed, so that the number of cores changes nothing."""
 
@@ -35,7 +39,7 @@ FINALISTS = 6
 
 @dataclass(frozen=True)
 class Space:
-    """What a search varies: four scalars, or four for each layer. Nothing varies over the steps."""
+    """What a search varies: four scalars, or four for each layer, and how the rate falls."""
 
     per_layer: bool
     layers: int
@@ -44,13 +48,17 @@ class Space:
     @property
     def names(self) -> dict[str, tuple[float, float]]:
         """Each scalar's range."""
-        if not self.per_layer:
-            return RANGES
-        return {
+        each = {
             f"{name} {layer}": limits
             for name, limits in RANGES.items()
             for layer in range(self.layers)
         }
+        return (each if self.per_layer else RANGES) | ({FALL: FALLS} if self.falls else {})
+
+    @property
+    def falls(self) -> bool:
+        """Whether the schedule has more than one number."""
+        return self.knots > 1
 
     def hyper(self, point: dict[str, float]) -> Hyper:
         """The hyperparameters at a point."""
@@ -62,6 +70,8 @@ class Space:
         values = {name: layerwise(name) for name in RANGES}
         for name in ("rate", "decay"):
             values[name] = jnp.tile(values[name], (self.knots, 1))
+        if self.falls:
+            values["rate"] += jnp.linspace(-0.5, 0.5, self.knots)[:, None] * point[FALL]
         return values
 
     def point(self, hyper: Hyper) -> dict[str, float]:
@@ -71,6 +81,9 @@ class Space:
             raw = {f"{n} {i}": means[n][i] for n in RANGES for i in range(self.layers)}
         else:
             raw = {n: means[n].mean() for n in RANGES}
+        if self.falls:
+            first, *_, last = np.asarray(hyper["rate"], np.float64)
+            raw[FALL] = (last - first).mean()
         return {key: float(np.clip(raw[key], *limits)) for key, limits in self.names.items()}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from hindgrad.apps.settings import (
+    ArgumentError,
     Drop,
     Group,
     Keep,
@@ -77,6 +78,11 @@ class Tune:
     """Hyperparameters to start from: the hyperparameters.json of an earlier run."""
     searches: bool = True
     """Compare with random search and TPE at an equal budget."""
+    rivals: bool = True
+    """Compare with scikit-learn's models at their defaults: logistic or ridge regression, a random
+    forest, gradient boosting, its own network; and with always saying the same."""
+    also: tuple[Literal["catboost", "tabpfn"], ...] = ()
+    """Further rivals, from libraries that are installed."""
     resume: Resume = False
     overwrite: Overwrite = False
 
@@ -99,3 +105,5 @@ class Tune:
         check_positions(self.steps, self.batch or BATCH)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)
+        if self.also and not self.rivals:
+            raise ArgumentError("--also names rivals, and --no-rivals leaves them out; give one.")

@@ -1,0 +1,145 @@
+"""What a person would use instead of a tuned network: scikit-learn's models at their defaults."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from hindgrad.apps.model import Metrics, Problem, Rows
+from hindgrad.apps.settings import ArgumentError
+from hindgrad.apps.tune.trials import cores
+
+MAJORITY = "always the same"
+"""The baseline: the shares of the classes, or the mean."""
+
+Make = Callable[[int], Any]
+"""Makes an estimator from a seed."""
+
+CLASSIFIERS: dict[str, Make] = {
+    MAJORITY: lambda _: DummyClassifier(strategy="prior"),
+    "logistic regression": lambda _: LogisticRegression(),
+    "random forest": lambda seed: RandomForestClassifier(random_state=seed, n_jobs=cores()),
+    "gradient boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
+    "scikit-learn's MLP": lambda seed: MLPClassifier(random_state=seed),
+}
+
+REGRESSORS: dict[str, Make] = {
+    MAJORITY: lambda _: DummyRegressor(),
+    "ridge regression": lambda _: Ridge(),
+    "random forest": lambda seed: RandomForestRegressor(random_state=seed, n_jobs=cores()),
+    "gradient boosting": lambda seed: HistGradientBoostingRegressor(random_state=seed),
+    "scikit-learn's MLP": lambda seed: MLPRegressor(random_state=seed),
+}
+
+QUIET = {"catboost": {"verbose": 0, "allow_writing_files": False}, "tabpfn": {}}
+"""Libraries that may be asked for, where they are installed, and how they are kept quiet."""
+
+CLASSES = {
+    ("catboost", "classification"): "CatBoostClassifier",
+    ("catboost", "regression"): "CatBoostRegressor",
+    ("tabpfn", "classification"): "TabPFNClassifier",
+    ("tabpfn", "regression"): "TabPFNRegressor",
+}
+
+LARGE = 10**6
+"""With more numbers than this in the rows to train on, a rival is trained on one draw, not on
+`DRAWS`."""
+DRAWS = 3
+
+LEAST = 1e-15
+"""A probability of zero counts as this, as in scikit-learn's `log_loss`."""
+
+
+def rivals(kind: str, also: Sequence[str] = ()) -> dict[str, Make]:
+    """The rivals by name. `ArgumentError` if one that is asked for is not installed."""
+    found = dict(CLASSIFIERS if kind == "classification" else REGRESSORS)
+    return found | {name: _installed(name, kind) for name in also}
+
+
+def _installed(name: str, kind: str) -> Make:
+    try:
+        estimator = getattr(importlib.import_module(name), CLASSES[name, kind])
+    except ImportError as error:
+        raise ArgumentError(
+            f"--also {name}: {name} is not installed; install it (pip install {name}), or leave "
+            "it out."
+        ) from error
+    return lambda seed: estimator(random_state=seed, **QUIET[name])
+
+
+def judged(
+    problem: Problem, make: Make, keys: Sequence[PRNGKeyArray]
+) -> tuple[Metrics, list[float | None] | None]:
+    """How a rival does in the mean over the draws of these keys, on the same numbers as the
+    network, and its recall of each class."""
+    found = [_one(problem, make(number), key) for number, key in enumerate(keys)]
+    metrics, recalls = zip(*found, strict=True)
+    return Metrics(*np.mean(metrics, axis=0)), mean_recall(recalls)
+
+
+def draws_for(problem: Problem) -> int:
+    """On how many draws a rival is trained."""
+    return 1 if problem.pool.x.size > LARGE else DRAWS
+
+
+def mean_recall(recalls: Sequence[Any]) -> list[float | None] | None:
+    """The mean over draws of each class's recall; None for a class that is not tested, or for all
+    if there are no classes."""
+    if recalls[0] is None:
+        return None
+    means = np.mean(np.asarray(recalls), axis=0)
+    return [float(mean) if np.isfinite(mean) else None for mean in means]
+
+
+def recall(
+    predicted: Int[np.ndarray, " rows"], right: Int[np.ndarray, " rows"], classes: int
+) -> Float[np.ndarray, " classes"]:
+    """The share of each class's rows that are predicted as it; NaN for a class without rows."""
+    counts = np.bincount(right, minlength=classes)
+    hits = np.bincount(right[predicted == right], minlength=classes)
+    return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
+
+
+def _one(problem, estimator, key):
+    train, valid, test = map(_arrays, (*problem.split(key), problem.test))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a default has not converged is part of it
+        estimator.fit(*train)
+    if problem.network.kind == "regression":
+        scale = float(problem.target_scale)
+        squares = [np.mean((estimator.predict(x) - y) ** 2) for x, y in (valid, test)]
+        pairs = [(square, scale * np.sqrt(square)) for square in squares]
+        return Metrics(*pairs[0], *pairs[1]), None
+    classes = problem.network.sizes[-1]
+    of_valid, of_test = (_probabilities(estimator, x, classes) for x, _ in (valid, test))
+    pairs = _losses(of_valid, valid[1]), _losses(of_test, test[1])
+    return Metrics(*pairs[0], *pairs[1]), recall(of_test.argmax(axis=1), test[1], classes)
+
+
+def _arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(rows.x), np.asarray(rows.y)
+
+
+def _probabilities(estimator, x, classes):
+    """[rows, classes]: a class that was not among the rows to train on has none."""
+    found = np.zeros((len(x), classes))
+    found[:, estimator.classes_] = estimator.predict_proba(x)
+    return found
+
+
+def _losses(probabilities, y):
+    of_right = probabilities[np.arange(len(y)), y]
+    loss = -np.log(np.maximum(of_right, LEAST)).mean()
+    return loss, (probabilities.argmax(axis=1) != y).mean()

@@ -83,6 +83,7 @@ def test_imports_run_downward():
         "gradient_training",
         "adjoints",
         "batches",
+        "cross_entropy",
         "streams",
         "schedules",
         "training",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.attribution.certificate import Certificate as Certificate
     from hindgrad.batches import full_batch as full_batch
     from hindgrad.batches import minibatches as minibatches
+    from hindgrad.cross_entropy import blocked_cross_entropy as blocked_cross_entropy
     from hindgrad.diagnostics.agreement import agreement as agreement
     from hindgrad.diagnostics.check import check as check
     from hindgrad.diagnostics.diagnose import diagnose as diagnose

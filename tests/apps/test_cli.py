@@ -151,7 +151,9 @@ def test_the_version_is_that_of_the_package(capsys):
 
 def test_help_names_the_commands_and_their_options(capsys):
     assert main(["--help"]) == 0
-    assert "tune" in capsys.readouterr().out
+    first = capsys.readouterr().out[:600]
+    for example in ("tune flowers.csv --out flowers", "predict flowers/model", "clean flowers.csv"):
+        assert f"hindgrad {example}" in first
     assert main(["tune", "--help"]) == 0
     text = capsys.readouterr().out
     for option in ("DATA", "--out DIR", "--label", "--from FILE", "--resume", "--seeds", "--rows"):

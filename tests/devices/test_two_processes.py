@@ -1,23 +1,28 @@
 """Two processes of two devices each, which talk by gloo as two machines would."""
 
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import hindgrad as hg
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 
 
-def together(what):
-    """What the two processes print, line by line, and what they say on standard error."""
+@contextmanager
+def begun(what):
+    """The two processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -25,10 +30,17 @@ def together(what):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([*command, rank, port, what], **pipes) for rank in "01"]
     try:
-        said = [process.communicate(timeout=120) for process in both]
+        yield both
     finally:
         for process in both:
             process.kill()
+            process.communicate()
+
+
+def together(what):
+    """What the two processes print, line by line, and what they say on standard error."""
+    with begun(what) as both:
+        said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     return [_by_name(out) for out, _ in said], [error for _, error in said]
 
@@ -65,6 +77,19 @@ def test_values_are_those_of_one_device():
         np.testing.assert_allclose(found, np.asarray(jax.tree.leaves(tree)), rtol=1e-4)
     assert "%" in errors[0]  # of the bar
     assert "%" not in errors[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"), [(signal.SIGTERM, 0), (signal.SIGKILL, 1)], ids=["SIGTERM", "SIGKILL"]
+)
+def test_when_one_is_ended_the_other_ends(number, ended):
+    """In the middle of a tuning, with an error."""
+    with begun("ends") as both:
+        for process in both:
+            assert any(line == "step\n" for line in process.stdout)
+        both[ended].send_signal(number)
+        assert both[ended].wait(60) == -number
+        assert both[1 - ended].wait(60) != 0
 
 
 def test_failures_reach_both():

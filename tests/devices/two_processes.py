@@ -15,7 +15,8 @@ faulthandler.dump_traceback_later(90, exit=True)
 
 import jax  # noqa: E402
 
-jax.distributed.initialize(f"localhost:{port}", 2, rank)
+jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends the process
+jax.distributed.initialize(f"localhost:{port}", 2, rank, heartbeat_timeout_seconds=10)
 
 import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
@@ -80,3 +81,8 @@ elif what == "fails":
     report("status", lambda: found().status.numbers)
     report("callback", lambda: objective_of(rows, params, drawn_by_callback)(hyper))
     report("after", lambda: jax.value_and_grad(objective)(hyper))
+elif what == "ends":
+    tuned = lambda: hg.tune(
+        objective, hyper, optax.adam(1e-9), steps=10**6, on_step=lambda *_: print("step", flush=True)
+    ).hyper
+    report("tune", tuned)

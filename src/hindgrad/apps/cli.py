@@ -28,6 +28,7 @@ from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.tune.settings import Tune
 
 INTERRUPTED = 130
+NOBODY_READS = 141
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class CommandLine:
     """First arguments that have a --help of their own."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Returns the exit code: 0, 2 if it cannot be done as asked, 130 if it was interrupted.
-        Without arguments it is the process's own command, which then ends."""
+        """Returns the exit code: 0, 2 if it cannot be done as asked, 130 if it was interrupted,
+        141 if what reads its output is gone. Without arguments it is the process's own command,
+        which then ends."""
         if arguments is not None:
             return self._main(list(arguments))
         for name in ("absl", "asyncio"):  # of a checkpoint's errors, which are reported anyway
@@ -57,6 +59,8 @@ class CommandLine:
             code = self._main(sys.argv[1:])
         except KeyboardInterrupt:
             code = INTERRUPTED
+        except BrokenPipeError:  # who reads has seen enough
+            code = NOBODY_READS
         if code:
             _leave(code)
         return code
@@ -167,12 +171,20 @@ def _run(command: Command, console: Console) -> None:
             compare_optimizers.run(command, console)
 
 
+ABOUT = """Differentiates through training.
+
+  hindgrad tune flowers.csv --out flowers
+  hindgrad predict flowers/model more.csv --out said.csv
+  hindgrad clean flowers.csv --out cleaned
+
+Each command has its own --help."""
+
 HINDGRAD = CommandLine(
     prog="hindgrad",
     parse=partial(
         tyro.extras.subcommand_cli_from_dict,
         COMMANDS,
-        description="Differentiates through training. Each command has its own --help.",
+        description=ABOUT,
     ),
     run=_run,
     commands=COMMANDS,

@@ -82,7 +82,13 @@ elif what == "fails":
     report("callback", lambda: objective_of(rows, params, drawn_by_callback)(hyper))
     report("after", lambda: jax.value_and_grad(objective)(hyper))
 elif what == "ends":
-    tuned = lambda: hg.tune(
-        objective, hyper, optax.adam(1e-9), steps=10**6, on_step=lambda *_: print("step", flush=True)
-    ).hyper
+    tuned = lambda: (
+        hg.tune(
+            objective,
+            hyper,
+            optax.adam(1e-9),
+            steps=10**6,
+            on_step=lambda *_: print("step", flush=True),
+        ).hyper
+    )
     report("tune", tuned)

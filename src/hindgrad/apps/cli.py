@@ -22,6 +22,7 @@ from rich.console import Console
 from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.datasets import DataError, one_line
 from hindgrad.apps.distill.settings import Distill
+from hindgrad.apps.explain.settings import Explain
 from hindgrad.apps.optimizers.settings import CompareOptimizers, LearnOptimizer
 from hindgrad.apps.predict.settings import Predict
 from hindgrad.apps.settings import ArgumentError
@@ -132,10 +133,11 @@ def _one_line(box: str) -> str:
     return " ".join(message).rstrip(".")
 
 
-Command = Tune | Predict | Clean | Distill | LearnOptimizer | CompareOptimizers
+Command = Tune | Predict | Explain | Clean | Distill | LearnOptimizer | CompareOptimizers
 COMMANDS: dict[str, type] = {
     "tune": Tune,
     "predict": Predict,
+    "explain": Explain,
     "clean": Clean,
     "distill": Distill,
     "learn-optimizer": LearnOptimizer,
@@ -153,6 +155,10 @@ def _run(command: Command, console: Console) -> None:
             from hindgrad.apps.predict import command as predict
 
             predict.run(command, console)
+        case Explain():
+            from hindgrad.apps.explain import command as explain
+
+            explain.run(command, console)
         case Clean():
             from hindgrad.apps.clean import command as clean
 

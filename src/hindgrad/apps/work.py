@@ -46,7 +46,7 @@ class Work:
         Raises `ArgumentError` if its settings, or its folder, cannot be used.
         """
         settings.check()
-        for name in ("data", "trusted"):
+        for name in ("data", "trusted", "new"):
             check_not_within(getattr(settings, name, None), settings.out)
         work = cls(settings.out, resume=settings.resume, overwrite=settings.overwrite)
         work.check()

@@ -125,9 +125,12 @@ def sheet_figure(found: Found, images: np.ndarray, *, title: str) -> Figure:
     return figure
 
 
-def as_images(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+def as_images(
+    x: np.ndarray, shape: tuple[int, ...], like: np.ndarray | None = None
+) -> np.ndarray | None:
     """Rows as pictures with values between 0 and 1, [rows, height, width] or [rows, height, width,
-    3 or 4]; None if their shape is not that of a picture."""
+    3 or 4]; None if their shape is not that of a picture. The least and the greatest value of the
+    rows `like` are 0 and 1; of all unless given."""
     images = x.reshape(-1, *shape)
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
         images = np.moveaxis(images, 1, 3)
@@ -135,8 +138,9 @@ def as_images(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
         images = images[..., 0]
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (3, 4)):
         return None
-    low, high = float(images.min()), float(images.max())
-    return (images - low) / ((high - low) or 1.0)
+    of = images if like is None else like
+    low, high = float(of.min()), float(of.max())
+    return np.clip((images - low) / ((high - low) or 1.0), 0.0, 1.0)
 
 
 def _count_ticks(most: float) -> tuple[list[int], list[str]]:

@@ -8,18 +8,14 @@ import pandas as pd
 from rich.console import Console
 
 from hindgrad.apps.console import say
-from hindgrad.apps.datasets import NAMES, DataError
-from hindgrad.apps.datasets import load as load_dataset
+from hindgrad.apps.datasets import DataError
+from hindgrad.apps.predict.rows import labels_for, read_rows
 from hindgrad.apps.predict.settings import Predict
 from hindgrad.apps.saved import Model, load, softmax
 from hindgrad.apps.settings import ArgumentError
-from hindgrad.apps.tables.formats import array_column, read_source
-from hindgrad.apps.tables.labels import named_labels, quantities
-from hindgrad.apps.tables.numerals import with_points
-from hindgrad.apps.tables.source import Arrays
-from hindgrad.apps.tables.uses import check_read, written_label
+from hindgrad.apps.tables.uses import check_read
 from hindgrad.apps.tables.words import counted, listed
-from hindgrad.apps.tables.written import as_written, plain, stripped
+from hindgrad.apps.tables.written import plain
 from hindgrad.files import write_whole
 
 
@@ -27,8 +23,8 @@ def run(settings: Predict, console: Console) -> None:
     """Runs the command: writes the predictions, and says how they agree with labels."""
     settings.check()
     model = load(settings.model)
-    frame, label = _rows(settings.data, model)
-    truth = None if label is None else _truth(settings.data, model, label)
+    frame, label = read_rows(settings.data, model)
+    truth = None if label is None else labels_for(settings.data, model, label)
     try:
         coded = model.code(frame)
     except DataError as error:
@@ -46,38 +42,6 @@ def run(settings: Predict, console: Console) -> None:
         console,
         [f"{counted(len(frame), 'row')} of {settings.data}: {settings.out}", *unread, *agreement],
     )
-
-
-def _rows(data: Path, model: Model) -> tuple[pd.DataFrame, pd.Series | None]:
-    """The rows, and their labels if they are there."""
-    if str(data) in NAMES:
-        given = load_dataset(str(data))
-        frame = pd.DataFrame(given.x, columns=[f"x{i}" for i in range(given.x.shape[1])])
-        return frame, pd.Series(np.array(given.classes)[given.y], name=model.label)
-    if not data.exists():
-        raise DataError(f"{data}: no such file, and no built-in data set of that name.")
-    source = stripped(read_source(data))
-    frame, label = source.frame, None
-    if not len(frame):
-        raise DataError(f"{data}: there are columns, but no rows.")
-    if isinstance(source.origin, Arrays):
-        if model.label in source.origin.arrays:
-            label = array_column(data, source, model.label)
-    elif model.label in frame.columns:
-        label = written_label(source, model.label)
-        if model.label in source.comma and not model.classes:
-            label = label.map(lambda cell: with_points(cell, True), na_action="ignore")
-    texts = [
-        column.name
-        for column in model.table_columns
-        if column.kind in ("category", "text") and column.name in frame.columns
-    ]
-    return frame.assign(**{name: as_written(source, name) for name in texts}), label
-
-
-def _truth(data: Path, model: Model, label: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows have a label, and these."""
-    return named_labels(data, label) if model.classes else quantities(data, label)
 
 
 def _answers(model: Model, outputs: np.ndarray) -> pd.DataFrame:

@@ -22,9 +22,20 @@ TRIES = 3
 
 def refit(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Trial:
     """Trains on the rows to train on and those to validate on."""
+    return refit_with_key(problem, hyper, key)[0]
+
+
+def refit_with_key(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> tuple[Trial, PRNGKeyArray]:
+    """The same, with the key of the training that is kept."""
     whole = replace(problem, division=Whole.of(len(problem.pool.y)))
-    tried = trials(whole, [hyper] * TRIES, list(jax.random.split(key, TRIES)))
-    return min(tried, key=lambda trial: trial.valid_loss)
+    keys = list(jax.random.split(key, TRIES))
+    tried = trials(whole, [hyper] * TRIES, keys)
+    return min(zip(tried, keys, strict=True), key=lambda pair: pair[0].valid_loss)
+
+
+def key_of(seed: int) -> PRNGKeyArray:
+    """The randomness of the model that is kept of a seed."""
+    return jax.random.fold_in(jax.random.key(seed), 4)
 
 
 def model_of(table: Table, standard: Standard, trial: Trial, about: dict[str, Any]) -> Model:
@@ -49,7 +60,7 @@ def keep(
 
     Returns where it comes from, `about`, and how it does on the rows to test on.
     """
-    trial = refit(problem, hyper, jax.random.fold_in(jax.random.key(about["seed"]), 4))
+    trial = refit(problem, hyper, key_of(about["seed"]))
     told = {
         **about,
         "rows": len(problem.pool.y),

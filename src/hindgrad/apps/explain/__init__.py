@@ -1,0 +1,1 @@
+"""`hindgrad explain`."""

@@ -43,7 +43,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ("", "Expected one of {tune, predict, clean, distill, learn-optimizer"),
+    ("", "Expected one of {tune, predict, explain, clean, distill, learn-optimizer"),
     ("tun", "Unrecognized options: tun"),
     ("tune --steps abc", "--steps: invalid literal"),
     ("tune --stepz 3", "Unrecognized options: --stepz, 3 (perhaps --steps); see hindgrad tune"),

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 import hindgrad as hg
-from hindgrad.apps.explain.causes import Causes, Trained, outputs_over_time
+from hindgrad.apps.explain.causes import Trained, outputs_over_time
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.attribution import certify, leaf
 from hindgrad.attribution.certificate import Certificate
@@ -78,12 +78,16 @@ def explained(trained: Trained, key: PRNGKeyArray) -> Found:
             adjoint=ADJOINT,
         )
     except ValueError as error:
+        if "does not matter to any query" not in str(error):
+            raise
         raise ArgumentError(
             "no training row matters to any of these predictions (all scores are zero): the "
             "network learns nothing, since its rates are next to zero or it is saturated. Leave "
             "--from out, or give the folder of a tuning whose network learns."
         ) from error
     except RuntimeError as error:
+        if not str(error).startswith("attribute:"):
+            raise
         raise ArgumentError(diverges()) from error
     scores = jax.tree.map(np.asarray, found.scores)
     many = len(trained.asked.x)
@@ -136,7 +140,7 @@ def diverges() -> str:
     )
 
 
-def _weight(causes: Causes) -> Any:
+def _weight(causes: Any) -> Any:
     return causes["weight"]
 
 

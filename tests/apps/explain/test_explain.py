@@ -17,8 +17,8 @@ from hindgrad.apps.explain import command as module
 from hindgrad.apps.explain.attribution import explained
 from hindgrad.apps.explain.causes import Asked, Trained
 from hindgrad.apps.model import Network, problem_of
-from hindgrad.apps.splits import Whole
-from hindgrad.apps.table import Table
+from hindgrad.apps.splits import Whole, set_aside
+from hindgrad.apps.table import Table, read
 
 SMALL = ["--hidden", "6", "--steps", "30", "--runs", "10", "--without", "0.05"]
 FILES = {
@@ -45,13 +45,13 @@ def data(tmp_path_factory):
     frame.insert(4, "note", np.where(np.arange(150) % 2, "<u>odd</u>", "even & plain"))
     frame.loc[3, "target"] = ""
     frame.to_csv(folder / "iris.csv", index=False)
-    frame.drop(columns="target").iloc[5:8].to_csv(folder / "new.csv", index=False)
     frame.assign(target="rose").iloc[5:7].to_csv(folder / "rose.csv", index=False)
     frame.iloc[:60].to_csv(folder / "many.csv", index=False)
     frame[["note", "target"]].iloc[:3].to_csv(folder / "other.csv", index=False)
     digits = load_digits()
     few = digits.target < 3
-    np.savez(folder / "digits.npz", x=digits.images[few][:90], y=digits.target[few][:90])
+    np.savez(folder / "digits.npz", x=digits.images[few][:90], kind=digits.target[few][:90])
+    np.savez(folder / "new.npz", x=digits.images[few][90:93])
     return folder
 
 
@@ -122,6 +122,21 @@ def test_the_page_has_the_certificate_first_and_all_predictions(finished, result
         assert shown in text
 
 
+def test_the_page_is_drawn_in_a_browser(browser, finished, results):
+    """A figure of the training and one of the settings for each prediction; names are text."""
+    browser.get((finished / "report.html").as_uri())
+    assert browser.get_log("browser") == []
+    find = browser.find_elements
+    assert len(find("css selector", ".js-plotly-plot .main-svg")) >= 4
+    assert find("css selector", "td b, td u, th i") == []
+    assert "<i>sepal</i>" in [title.text for title in find("css selector", "th")]
+    names = [text.text for text in find("css selector", ".legendtext")]
+    for entry in results["queries"]:
+        assert f"'{entry['label']}' (label)" in names
+    wide = "return document.documentElement.scrollWidth <= innerWidth"
+    assert browser.execute_script(wide)
+
+
 def test_what_is_printed(data, finished, tmp_path, capsys):
     out = tmp_path / "again"
     shutil.copytree(finished, out)
@@ -178,20 +193,20 @@ def test_rows_named_are_explained_in_their_order(data, tmp_path):
 
 
 def test_a_model_that_was_tuned_is_explained_as_it_predicts(data, tmp_path):
-    """With the network, the label, the columns and the rows to test on of the tuning; images are
-    shown; rows of another table, with and without a label."""
+    """With the network, the label and the rows to test on of the tuning; rows of another table,
+    which have no label; and images are shown as such."""
     tuned, out = tmp_path / "tuned", tmp_path / "out"
-    options = ["--hidden", "5", "--steps", "25", "--steps-outer", "1", "--seeds", "2"]
-    options += ["--no-searches", "--label", "target", "--drop", "note", "--test", "0.3"]
-    path = str(data / "iris.csv")
+    options = ["--hidden", "5", "--steps", "25", "--steps-outer", "0", "--seeds", "1"]
+    options += ["--seed", "3", "--label", "kind", "--test", "0.3"]
+    path, new = str(data / "digits.npz"), str(data / "new.npz")
     assert main(["tune", path, "--out", str(tuned), *options]) == 0
-    new = data / "new.csv"
-    assert main(["predict", str(tuned), str(new), "--out", str(tmp_path / "p.csv")]) == 0
-    arguments = ["--runs", "10", "--without", "0.05", "--from", str(tuned), "--new", str(new)]
+    assert main(["predict", str(tuned), new, "--out", str(tmp_path / "p.csv")]) == 0
+    arguments = ["--runs", "10", "--without", "0.05", "--from", str(tuned), "--new", new]
     assert main(["explain", path, "--out", str(out), *arguments]) == 0
     results = json.loads((out / "results.json").read_text())
     kept = json.loads((tuned / "results.json").read_text())["kept"]
-    assert results["network"]["sizes"] == [4, 5, 3]
+    assert results["network"]["sizes"] == [64, 5, 3]
+    assert results["network"]["seed"] == 3
     assert results["data"]["tested"] == kept["test_rows"]
     np.testing.assert_allclose(results["network"]["test_loss"], kept["test_loss"], rtol=1e-4)
     predicted = pd.read_csv(tmp_path / "p.csv")
@@ -201,6 +216,7 @@ def test_a_model_that_was_tuned_is_explained_as_it_predicts(data, tmp_path):
         np.testing.assert_allclose(entry["chances"], expected.astype(float), rtol=1e-3, atol=1e-5)
         assert entry["explained"] == int(np.argmax(entry["chances"]))
         assert entry["suspects"] == []
+    assert (out / "report.html").read_text().count("data:image/png;base64,") > 20
 
 
 def test_a_quantity_is_explained_by_its_answer(tmp_path):
@@ -222,13 +238,6 @@ def test_a_quantity_is_explained_by_its_answer(tmp_path):
         moved = sign * (float(line["without it"]) - float(line["with it"]))
         assert (moved > 0) == (line["spoke"] == "for")
     assert "Pulled towards the label" in (out / "report.html").read_text()
-
-
-def test_images_are_shown_as_such(data, tmp_path):
-    out = tmp_path / "out"
-    explain(data / "digits.npz", out, "--worst", "1")
-    page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") > 10
 
 
 REFUSED = [

@@ -43,8 +43,8 @@ def told(certificate):
 def test_a_good_certificate_says_what_was_done_and_found():
     text = told(GOOD)
     assert "trained again 20 times, each time without 7 of its 700 training rows" in text
-    assert "a rank correlation of 0.97" in text
-    assert "95 % interval 0.95 to 0.99; 0.9 is asked for" in text
+    assert "a rank correlation of 0.970" in text
+    assert "95 % interval 0.950 to 0.990; 0.9 is asked for" in text
     assert "Without the 7 rows said to matter most, 1 of 2 predictions changed by more" in text
     assert len(lines(dump(GOOD), ["row 3", "row 5", "row 7"])) == 3
 

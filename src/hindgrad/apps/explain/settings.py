@@ -75,7 +75,7 @@ class Explain:
     """Training steps: 300 unless given."""
     batch: int | None = None
     """Examples in a training step: 64, or all if these are fewer, unless given."""
-    runs: int = 20
+    runs: int = 40
     """How many trainings without random rows the certificate rests on."""
     without: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.01
     """The share of the training rows that each of them does without."""

@@ -11,8 +11,8 @@ from hindgrad.diagnostics.precision import TRUSTED
 HEADS = {
     "certified": "Certified: these explanations foretell what happens when rows are left out.",
     "undecided": "Undecided: these explanations may foretell what happens when rows are left out.",
-    "not to be trusted": "Not to be trusted: these explanations do not foretell what happens when "
-    "rows are left out.",
+    "not to be trusted": "Not to be trusted: these explanations do not foretell well enough what "
+    "happens when rows are left out.",
 }
 
 CALMER = (
@@ -61,8 +61,8 @@ def lines(certificate: Mapping[str, Any], names: list[str]) -> list[str]:
         low, high = certificate["interval"]
         found.append(
             "What the explanations foretold for the predictions agrees with what happened by a "
-            f"rank correlation of {certificate['mean']:.2f} (1 is perfect, 0 is chance; 95 % "
-            f"interval {low:.2f} to {high:.2f}; {certificate['bar']:g} is asked for)."
+            f"rank correlation of {certificate['mean']:.3f} (1 is perfect, 0 is chance; "
+            f"95 % interval {low:.3f} to {high:.3f}; {certificate['bar']:g} is asked for)."
         )
     if certificate["top"]:
         found.append(

@@ -156,7 +156,9 @@ def summary(results: Results, out: Path) -> list[str]:
     found = [page.trained_on(results), page.asked_for(results)]
     found += [f"  {one_answer(entry, results)}" for entry in entries]
     found += ["", HEADS[certificate["verdict"]]]
-    found += [f"  {line}" for line in lines(certificate, names)]
+    found += [
+        f"  {line}" for line in lines(certificate, names, tuned=bool(results["call"]["from"]))
+    ]
     return [*found, f"Next: open {out / REPORT} in a browser."]
 
 

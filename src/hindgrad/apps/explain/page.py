@@ -78,7 +78,10 @@ def page(view: View) -> Page:
     results = view.results
     data, certificate = results["data"], results["certificate"]
     names = [entry["name"] for entry in results["queries"]]
-    head, *why = [HEADS[certificate["verdict"]], *lines(certificate, names)]
+    head, *why = [
+        HEADS[certificate["verdict"]],
+        *lines(certificate, names, tuned=bool(results["call"]["from"])),
+    ]
     sections = [_overview(view)]
     if any(entry["suspects"] for entry in results["queries"]):
         sections.append(_suspects(view))

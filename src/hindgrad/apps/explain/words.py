@@ -19,6 +19,10 @@ CALMER = (
     "tune it first (hindgrad tune) and give its folder by --from, or give fewer --steps, or a "
     "smaller network by --hidden"
 )
+CALMER_THAN_TUNED = (
+    "give fewer --steps, or tune a smaller network (hindgrad tune --hidden), or explain one with "
+    "default settings, without --from"
+)
 
 
 def dump(certificate: Certificate) -> dict[str, Any]:
@@ -50,8 +54,9 @@ def _queries(certificate):
     return len(certificate.lds) + len(certificate.unmoved)
 
 
-def lines(certificate: Mapping[str, Any], names: list[str]) -> list[str]:
-    """What was done, what came out, and what helps if it is not good."""
+def lines(certificate: Mapping[str, Any], names: list[str], *, tuned: bool) -> list[str]:
+    """What was done, what came out, and what helps if it is not good; that depends on whether the
+    settings were tuned."""
     found = [
         f"The network was trained again {certificate['runs']} times, each time without "
         f"{certificate['dropped']:,} of its {certificate['rows']:,} training rows, drawn at "
@@ -70,10 +75,10 @@ def lines(certificate: Mapping[str, Any], names: list[str]) -> list[str]:
             f"{certificate['beaten']} of {certificate['top']} predictions changed by more than "
             "without any of the random ones."
         )
-    return [*found, *_reasons(certificate, names)]
+    return [*found, *_reasons(certificate, names, CALMER_THAN_TUNED if tuned else CALMER)]
 
 
-def _reasons(certificate: Mapping[str, Any], names: list[str]) -> Iterator[str]:
+def _reasons(certificate: Mapping[str, Any], names: list[str], calmer: str) -> Iterator[str]:
     dead = [names[i] for i in certificate["unmoved"] if i not in certificate["unscored"]]
     unscored = [names[i] for i in certificate["unscored"]]
     if unscored:
@@ -88,23 +93,23 @@ def _reasons(certificate: Mapping[str, Any], names: list[str]) -> Iterator[str]:
         )
     if certificate["faintness"] is not None and certificate["faintness"] < FAINT:
         yield "Some predictions change in their last digits only, which are rounding."
-    yield from _of_training(certificate, any_yet=bool(unscored or dead))
+    yield from _of_training(certificate, calmer, any_yet=bool(unscored or dead))
 
 
-def _of_training(certificate: Mapping[str, Any], *, any_yet: bool) -> Iterator[str]:
+def _of_training(certificate: Mapping[str, Any], calmer: str, *, any_yet: bool) -> Iterator[str]:
     chaotic = certificate["metasmoothness"] < ROUGH
     rounding = certificate["digits"] is not None and certificate["digits"] < TRUSTED
     ratio = certificate["ratio"]
     beyond = ratio is not None and not 1 / BEYOND <= ratio <= BEYOND
     if certificate["diverged"]:
-        yield f"{certificate['diverged']} of the trainings diverged: {CALMER}."
+        yield f"{certificate['diverged']} of the trainings diverged: {calmer}."
     if chaotic:
         yield (
             "The training is chaotic: the smallest change of the data leads to another network, so "
-            f"that no row can be said to have decided anything. To change that, {CALMER}."
+            f"that no row can be said to have decided anything. To change that, {calmer}."
         )
     if rounding:
-        yield f"The numbers below are mostly rounding: {CALMER}."
+        yield f"The numbers below are mostly rounding: {calmer}."
     elif beyond and not chaotic:
         yield (
             f"The changes are {ratio:.2g} times as large as foretold: what is below holds for "
@@ -117,4 +122,5 @@ def _of_training(certificate: Mapping[str, Any], *, any_yet: bool) -> Iterator[s
         )
     found = any_yet or certificate["diverged"] or chaotic or rounding or beyond
     if certificate["verdict"] == "not to be trusted" and not found:
-        yield f"No single cause shows. Leave out fewer rows (--without); {CALMER}."
+        fewer = "leave out fewer rows (--without), or " if certificate["dropped"] > 1 else ""
+        yield f"No single cause shows. What may help: {fewer}{calmer}."

@@ -61,7 +61,7 @@ def suspects(out):
 
 
 def test_everything_is_written_and_nothing_else(finished):
-    names = {"suspects.csv", "cleaned.csv", "found.png", "results.json"}
+    names = {"report.html", "suspects.csv", "cleaned.csv", "found.png", "results.json"}
     assert {path.name for path in finished.iterdir()} == names
 
 

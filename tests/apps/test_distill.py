@@ -46,7 +46,7 @@ def finished(data, tmp_path_factory):
 
 
 def test_everything_is_written_and_nothing_else(finished):
-    names = {"distilled.npz", "distilled.csv", "outcome.png", "results.json"}
+    names = {"report.html", "distilled.npz", "distilled.csv", "outcome.png", "results.json"}
     assert {path.name for path in finished.iterdir()} == names
 
 
@@ -152,7 +152,7 @@ def test_images_get_a_sheet_and_keep_their_shape_and_labels(results, tmp_path, s
     results["examples"] = {name: np.array(v).tolist() for name, v in given.items()}
     results["data"]["classes"] = list(classes)
     distill_outputs.write(tmp_path, results, table)
-    names = {"distilled.npz", "outcome.png"} | ({"sheet.png"} if sheet else set())
+    names = {"report.html", "distilled.npz", "outcome.png"} | ({"sheet.png"} if sheet else set())
     assert {path.name for path in tmp_path.iterdir()} == names
     if sheet:
         assert min(imread(tmp_path / "sheet.png").shape[:2]) > 200

@@ -10,6 +10,8 @@ from rich.console import Console
 from hindgrad.apps.clean import pictures as suspects
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.report import figures
+from hindgrad.apps.report.page import Table as Shown
+from hindgrad.apps.report.pages import REPORT, write_page
 from hindgrad.apps.table import Table
 from hindgrad.apps.tables.formats import READERS, TEXTS
 from hindgrad.apps.tables.text import COMPRESSED
@@ -21,6 +23,7 @@ SUSPECTS = "suspects.csv"
 CLEANED = "cleaned"
 SUFFIXES = [*READERS, *(text + packed for text in TEXTS for packed in COMPRESSED)]
 FILES = {
+    REPORT: "what was found, on one page: open it in a browser",
     SUSPECTS: "every row, the most suspicious first",
     **{f"{CLEANED}{suffix}": "the data set without them" for suffix in SUFFIXES},
     "found.png": "the weights, and which labels were mistaken for which",
@@ -31,12 +34,16 @@ FILES = {
 SHOWN = 10
 """How many of the suspicious rows are printed."""
 
+LISTED = 50
+"""How many are on the page."""
+
 
 def write(folder: Path, results: Results, table: Table) -> None:
     """Writes all files into a folder."""
     _write_suspects(folder / SUSPECTS, results)
     _write_cleaned(folder, np.array(results["removed"], int), table)
     _write_pictures(folder, results, table)
+    _write_page(folder, results)
 
 
 def show(results: Results, out: Path, console: Console) -> None:
@@ -83,6 +90,29 @@ def _write_suspects(path: Path, results: Results) -> None:
         for row in results["order"]:
             number, classes = results["rows"][row], [names[label[row]], names[likelier[row]]]
             writer.writerow([number, *classes, f"{weight[row]:.6f}"])
+
+
+def _write_page(folder: Path, results: Results) -> None:
+    names, lines = results["data"]["classes"], summary(results, Path())
+    found = results["order"][: min(LISTED, results["suspicious"])]
+    rows = [
+        [
+            f"row {results['rows'][row]}",
+            names[results["label"][row]],
+            names[results["likelier"][row]],
+            f"{results['weight'][row]:.3f}",
+        ]
+        for row in found
+    ]
+    about = "The most suspicious rows, counted from 0 without the header"
+    table = Shown(["", "label", "likelier", "weight"], rows, frozenset({3}), about)
+    words = [lines[0], next(line for line in lines if line.startswith("The cleaned data set"))]
+    after = [
+        f"Look through {SUSPECTS} from the top until the labels are right; then fix them, or train "
+        "on the cleaned data set. --remove SHARE leaves out more or fewer."
+    ]
+    title = f"hindgrad clean: {results['data']['name']}"
+    write_page(folder, title, words, [table] if rows else [], FILES, after)
 
 
 def _write_cleaned(folder: Path, removed: np.ndarray, table: Table) -> None:

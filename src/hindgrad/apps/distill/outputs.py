@@ -9,14 +9,20 @@ from rich.console import Console
 
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.report import figures, learned_images
+from hindgrad.apps.report.page import Table as Shown
+from hindgrad.apps.report.pages import REPORT, write_page
 from hindgrad.apps.report.tables import titled
 from hindgrad.apps.table import Table
 from hindgrad.apps.work import RESULTS
 
 Results = dict[str, Any]
 
+HEADS = ("trained on", "examples", "accuracy", "rate", "steps")
+ABOUT = "test accuracy (mean of fresh networks ± standard deviation)"
+
 EXAMPLES = "distilled"
 FILES = {
+    REPORT: "what came out, on one page: open it in a browser",
     f"{EXAMPLES}.npz": "the learned examples, in the data's units",
     f"{EXAMPLES}.csv": "the same as a table",
     "sheet.png": "the learned examples as images",
@@ -44,6 +50,10 @@ def write(folder: Path, results: Results, table: Table) -> None:
     else:
         _write_sheet(folder, results, table)
     _write_outcome(folder, results)
+    title = f"hindgrad distill: {results['data']['name']}"
+    *words, how, minutes = summary(results)
+    shown = Shown(HEADS, _rows(results), frozenset({1, 2, 3, 4}), ABOUT)
+    write_page(folder, title, [*words, minutes], [shown], FILES, [how])
 
 
 def in_units(results: Results) -> np.ndarray:
@@ -63,18 +73,24 @@ def labels(results: Results) -> np.ndarray:
 
 def show(results: Results, out: Path, console: Console) -> None:
     """Prints the outcome, and where everything is."""
-    shown = titled(
-        f"{results['data']['name']}: test accuracy (mean of fresh networks ± standard deviation)"
-    )
-    for i, title in enumerate(("trained on", "examples", "accuracy", "rate", "steps")):
+    shown = titled(f"{results['data']['name']}: {ABOUT}")
+    for i, title in enumerate(HEADS):
         shown.add_column(title, justify="right" if i else "left")
-    for name, arm in results["arms"].items():
-        rate = "learned" if arm["rate"] is None else f"{arm['rate']:g}"
-        cells = [f"{count(results, name):,}", accuracy(arm), rate, f"{arm['steps']:,}"]
-        shown.add_row(titles(results)[name], *cells)
+    for row in _rows(results):
+        shown.add_row(*row)
     console.print(shown)
     say(console, summary(results))
     list_files(console, results, out, FILES)
+
+
+def _rows(results: Results) -> list[list[str]]:
+    """The table's, an arm each."""
+    rows = []
+    for name, arm in results["arms"].items():
+        rate = "learned" if arm["rate"] is None else f"{arm['rate']:g}"
+        cells = [f"{count(results, name):,}", accuracy(arm), rate, f"{arm['steps']:,}"]
+        rows.append([titles(results)[name], *cells])
+    return rows
 
 
 def summary(results: Results) -> list[str]:

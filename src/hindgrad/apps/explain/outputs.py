@@ -16,12 +16,12 @@ from hindgrad.apps.explain.measures import measure_of, number, percent
 from hindgrad.apps.explain.rows import Shown
 from hindgrad.apps.explain.start import Start
 from hindgrad.apps.explain.words import HEADS, lines
+from hindgrad.apps.report.pages import REPORT
 from hindgrad.apps.saved import softmax
 from hindgrad.apps.work import RESULTS, finite
 
 Results = dict[str, Any]
 
-REPORT = "report.html"
 FILES = {
     REPORT: "the page: open it in a browser",
     "predictions.csv": "the asked rows, and how far what is said of each can be trusted",

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
+from hindgrad.apps.report import page
+
 METRICS = ("valid_loss", "valid_error", "test_loss", "test_error")
 
 
@@ -166,6 +168,31 @@ def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
             for i, seed in enumerate(seeds):
                 values = [arm.values[metric][i] for metric in METRICS]
                 writer.writerow([arm.name, seed, arm.evaluations[i], *values])
+
+
+def page_tables(arms: Sequence[Arm], comparisons: Sequence[Paired], error: str) -> list[page.Table]:
+    """Both tables for a page."""
+    names = headings(error)
+    rows = [
+        [
+            arm.name,
+            *(show(arm.mean(metric), arm.spread(metric)) for metric in METRICS),
+            f"{max(arm.evaluations):,}",
+        ]
+        for arm in arms
+    ]
+    titles = ["", *names.values(), "training gradients"]
+    means = "Means ± standard deviations over the seeds"
+    found = [page.Table(titles, rows, frozenset(range(1, len(titles))), means)]
+    if comparisons:
+        rows = [
+            [c.rival, names[c.metric], show_interval(c), f"{c.wins} of {c.seeds}"]
+            for c in comparisons
+        ]
+        titles = ["difference from", "of", "mean [95 % interval]", "lower on"]
+        about = "The last minus each, paired by seed; below zero is better"
+        found.append(page.Table(titles, rows, frozenset({2, 3}), about))
+    return found
 
 
 def write_markdown(

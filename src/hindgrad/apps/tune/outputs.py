@@ -12,6 +12,7 @@ from hindgrad.apps.console import list_files, say
 from hindgrad.apps.model import Network
 from hindgrad.apps.report import figures, tables
 from hindgrad.apps.report.figures import Curve, Tuned
+from hindgrad.apps.report.pages import REPORT, write_page
 from hindgrad.apps.report.tables import METRICS, Arm, Paired
 from hindgrad.apps.tune import recall
 from hindgrad.apps.tune.hyperfile import FORMAT, every_step, load_form, to_units
@@ -19,6 +20,14 @@ from hindgrad.apps.tune.trials import load_hyper
 from hindgrad.apps.work import RESULTS, infinite
 from hindgrad.cost import HYPERGRADIENT
 from hindgrad.files import write_json
+
+NEXT = (
+    "hindgrad predict FOLDER MORE --out answers.csv predicts the rows of another table by the "
+    "model in this folder.",
+    "hindgrad explain DATA --from FOLDER says which rows, labels and settings made its "
+    "predictions.",
+    "hindgrad tune DATA --from FOLDER/hyperparameters.json goes on from these hyperparameters.",
+)
 
 Results = dict[str, Any]
 Runs = Sequence[Mapping[str, Any]]
@@ -28,6 +37,7 @@ MODEL = "model"
 FILES = {
     "hyperparameters.json": "the hyperparameters, for --from",
     MODEL: "the trained network, for hindgrad predict",
+    REPORT: "the tables and pictures on one page, and what to do next: open it in a browser",
     "table.csv": "every arm on every seed",
     "table.md": "the tables, to be read",
     "overview.png": "the story at a glance",
@@ -81,6 +91,9 @@ def write(folder: Path, results: Results, model: Path) -> None:
     further = tables.recall_markdown(*recalls) if recalls else []
     tables.write_markdown(folder / "table.md", [*arms, *rivals], comparisons, error, words, further)
     _write_pictures(folder, results, arms)
+    title = f"hindgrad tune: {results['data']['name']}"
+    shown = tables.page_tables(arms, comparisons, error)
+    write_page(folder, title, [*words, *results["data"]["notes"]], shown, FILES, NEXT)
 
 
 def show(results: Results, out: Path, console: Console) -> None:

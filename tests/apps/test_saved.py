@@ -117,7 +117,11 @@ def test_what_is_missing_or_not_known_is_dealt_with(kept):
     model = load(kept / "species")
     frame = flowers(4).assign(long=[None, "?", 1.0, "many"], color=["green", None, "red", "NA"])
     frame["seen"] = ["soon", None, "2024-02-01", "2030-01-01"]
-    assert np.isfinite(model.predict_proba(frame)).all()
+    with pytest.warns(UserWarning, match="Taken for missing: long: 1 of 2 values is no number, "):
+        chances = model.predict_proba(frame)
+    assert np.isfinite(chances).all()
+    with pytest.raises(DataError, match="the rows: long: 2 of 2 values are no numbers"):
+        model.predict(frame.assign(long=["many", "few", None, None]))
     numbers = model.columns.transform(model.code(frame))
     assert np.isfinite(numbers).all()
 

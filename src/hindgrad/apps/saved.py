@@ -1,5 +1,6 @@
 """A trained network on raw rows: all that is needed to use it, in a folder."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,8 @@ import pandas as pd
 from hindgrad.apps.datasets import DataError
 from hindgrad.apps.tables.columns import CLIP, Coded, Column, code_like
 from hindgrad.apps.tables.encoder import Category, Fitted
-from hindgrad.apps.tables.words import first_line, quoted
+from hindgrad.apps.tables.uses import check_read
+from hindgrad.apps.tables.words import first_line, listed, quoted
 from hindgrad.apps.tables.written import WHOLE, tidy
 from hindgrad.files import read_arrays, read_json, write_arrays, write_json
 
@@ -57,9 +59,10 @@ class Model:
           features] in theirs. What is missing in them, and categories that were not there in the
           training, are dealt with as they were learned.
 
-        Raises `DataError` naming the columns that are not there.
+        Warns of values that are no numbers or dates where these are needed: they are taken for
+        missing. Raises `DataError` naming the columns that are not there, or have only such values.
         """
-        outputs = self.outputs(self.code(rows))
+        outputs = self._answers(rows)
         if not self.classes:
             return self.target_mean + self.target_std * outputs[:, 0]
         return self.named(outputs.argmax(axis=1))
@@ -71,7 +74,7 @@ class Model:
         """
         if not self.classes:
             raise DataError(f"'{self.label}' is a quantity, which has no probabilities.")
-        return softmax(self.outputs(self.code(rows)))
+        return softmax(self._answers(rows))
 
     def named(self, codes: np.ndarray) -> np.ndarray:
         """Classes by name: whole numbers where all are, and are written so."""
@@ -99,6 +102,15 @@ class Model:
                 )
             frame = pd.DataFrame(array, columns=self.features)
         return code_like(frame.reset_index(drop=True), self.table_columns)
+
+    def _answers(self, rows: Any) -> np.ndarray:
+        """What the last layer gives for rows as they come."""
+        coded = self.code(rows)
+        check_read("the rows", coded)
+        unread = [str(one) for one in coded.unread if one.column.kind != "category"]
+        if unread:
+            warnings.warn(f"Taken for missing: {listed(unread)}.", UserWarning, stacklevel=3)
+        return self.outputs(coded)
 
     def outputs(self, coded: Coded) -> np.ndarray:
         """What the last layer gives, [rows, outputs], float64."""

@@ -251,7 +251,7 @@ def test_rivals_stand_in_every_table(data, tmp_path, capsys):
     assert main(call) == 0
     printed = capsys.readouterr().out
     markdown = (out / "table.md").read_text()
-    lines = list(csv.DictReader((out / "table.csv").open()))
+    lines = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
     content = results(out)
     assert content["data"]["counts"] == [12, 71, 48]
     for name in rivals.CLASSIFIERS:
@@ -260,6 +260,9 @@ def test_rivals_stand_in_every_table(data, tmp_path, capsys):
         found = [run["rivals"][name] for run in content["runs"]]
         errors = [float(line["test_error"]) for line in lines if line["arm"] == name]
         assert errors == [one["test_error"] for one in found]
+    page = (out / "report.html").read_text()
+    assert page.count("gradient boosting") >= 3
+    assert "Test rows of each class that are predicted as it" in page
     assert "| recall of | class_0 | class_2 | class_1 |" in markdown
     assert "| always the same | 0% | 0% | 100% |" in markdown
     best = min(
@@ -267,6 +270,13 @@ def test_rivals_stand_in_every_table(data, tmp_path, capsys):
         key=lambda n: np.mean([run["rivals"][n]["valid_error"] for run in content["runs"]]),
     )
     assert f"Here you may do better with {best}." in " ".join(printed.split())
+
+
+def test_where_nothing_is_tuned_the_words_say_so(data, tmp_path, capsys):
+    call = ["tune", str(data / "wine.csv"), "--out", str(tmp_path / "out"), *SMALL]
+    assert main([*call, "--steps-outer", "0", "--seeds", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "; seed 0, 10 training steps. Nothing was tuned. Kept:" in printed
 
 
 def test_rivals_that_are_not_there_are_refused(data, tmp_path, capsys, monkeypatch):

@@ -97,9 +97,12 @@ def results_table(arms: Sequence[Arm], error: str, seeds: int, beside: Sequence[
     return table
 
 
+RECALL = "Test rows of each class that are predicted as it, in the mean over the seeds"
+
+
 def recall_table(recalls: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Table:
     """Each arm's recall of some classes."""
-    table = titled("Test rows of each class that are predicted as it, in the mean over the seeds")
+    table = titled(RECALL)
     table.add_column("", no_wrap=True)
     for name in classes:
         table.add_column(Text(name), justify="right")  # a name may have brackets
@@ -170,8 +173,10 @@ def write_csv(path: Path, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
                 writer.writerow([arm.name, seed, arm.evaluations[i], *values])
 
 
-def page_tables(arms: Sequence[Arm], comparisons: Sequence[Paired], error: str) -> list[page.Table]:
-    """Both tables for a page."""
+def page_tables(
+    arms: Sequence[Arm], comparisons: Sequence[Paired], error: str, name: str
+) -> list[page.Table]:
+    """Both tables for a page; the comparisons are those of the arm of this name."""
     names = headings(error)
     rows = [
         [
@@ -190,7 +195,7 @@ def page_tables(arms: Sequence[Arm], comparisons: Sequence[Paired], error: str) 
             for c in comparisons
         ]
         titles = ["difference from", "of", "mean [95 % interval]", "lower on"]
-        about = "The last minus each, paired by seed; below zero is better"
+        about = f"{name.capitalize()} minus each, paired by seed; below zero is better"
         found.append(page.Table(titles, rows, frozenset({2, 3}), about))
     return found
 
@@ -218,6 +223,12 @@ def write_markdown(
         wins = f"{c.wins} of {c.seeds}"
         lines.append(_row([c.rival, names[c.metric], show_interval(c), wins]))
     path.write_text("\n".join([*lines, *further]) + "\n", encoding="utf-8")
+
+
+def recall_page(recalls: Mapping[str, Sequence[float]], classes: Sequence[str]) -> page.Table:
+    """The table of recalls for a page."""
+    rows = [[arm, *map(show_share, values)] for arm, values in recalls.items()]
+    return page.Table(["", *classes], rows, frozenset(range(1, len(classes) + 1)), RECALL)
 
 
 def recall_markdown(recalls: Mapping[str, Sequence[float]], classes: Sequence[str]) -> list[str]:

@@ -92,7 +92,8 @@ def write(folder: Path, results: Results, model: Path) -> None:
     tables.write_markdown(folder / "table.md", [*arms, *rivals], comparisons, error, words, further)
     _write_pictures(folder, results, arms)
     title = f"hindgrad tune: {results['data']['name']}"
-    shown = tables.page_tables(arms, comparisons, error)
+    shown = tables.page_tables([*arms, *rivals], comparisons, error, answer(runs))
+    shown += [tables.recall_page(*recalls)] if recalls else []
     write_page(folder, title, [*words, *results["data"]["notes"]], shown, FILES, NEXT)
 
 
@@ -116,18 +117,11 @@ def summary(results: Results) -> list[str]:
     seeds = [run["seed"] for run in runs]
     arms, _ = _arms(results)
     last = arms[-1]
-    loss = last.mean("test_loss")
-    rivals = arms[1:-1] or arms[:1]
-    rival = min(rivals, key=lambda arm: arm.mean("valid_loss"))
-    what = f"the better search ({rival.name})" if len(arms) > 2 else "the defaults"
-    change = loss / rival.mean("test_loss") - 1
-    side = "below" if change < 0 else "above"
-    wins = tables.paired(last, rival, "test_loss").wins  # needs no interval
+    which = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     lines = [
         f"{data['name']}: {data['rows']:,} rows, {data['features']} features, {data['kind']}; "
-        f"seeds {seeds[0]} to {seeds[-1]}, {results['call']['steps']} training steps.",
-        f"{last.name}: test loss {loss:.4f}, {abs(change):.0%} {side} {what}, "
-        f"{rival.mean('test_loss'):.4f}; lower on {wins} of {len(seeds)} seeds.",
+        f"{which}, {results['call']['steps']} training steps.",
+        _outcome(arms) if len(arms) > 1 else "Nothing was tuned.",
     ]
     kept = results["kept"]
     if kept["arm"] != last.name:
@@ -143,6 +137,20 @@ def summary(results: Results) -> list[str]:
     if "how" in run:
         lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
     return lines
+
+
+def _outcome(arms: Sequence[Arm]) -> str:
+    """The last arm beside the best of the others."""
+    last, rivals = arms[-1], arms[1:-1] or arms[:1]
+    rival = min(rivals, key=lambda arm: arm.mean("valid_loss"))
+    what = f"the better search ({rival.name})" if len(arms) > 2 else "the defaults"
+    loss, other = last.mean("test_loss"), rival.mean("test_loss")
+    change, found = loss / other - 1, tables.paired(last, rival, "test_loss")
+    side = "below" if change < 0 else "above"
+    return (
+        f"{last.name}: test loss {loss:.4f}, {abs(change):.0%} {side} {what}, {other:.4f}; "
+        f"lower on {found.wins} of {found.seeds} seeds."
+    )
 
 
 def _arms(results: Results) -> tuple[list[Arm], list[Paired]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.dummy import DummyClassifier
 
 from hindgrad.apps.cli import main
 from hindgrad.apps.model import Form, Network
@@ -270,6 +271,22 @@ def test_rivals_stand_in_every_table(data, tmp_path, capsys):
         key=lambda n: np.mean([run["rivals"][n]["valid_error"] for run in content["runs"]]),
     )
     assert f"Here you may do better with {best}." in " ".join(printed.split())
+
+
+def test_a_rival_that_cannot_be_trained_is_left_behind(data, tmp_path, capsys, monkeypatch):
+    class Picky(DummyClassifier):
+        def fit(self, X, y):
+            raise ValueError("These rows are not to my taste.\nMore follows.")
+
+    monkeypatch.setitem(rivals.CLASSIFIERS, "gradient boosting", lambda _: Picky())
+    frame = pd.read_csv(data / "wine.csv").iloc[50:]
+    frame.to_csv(tmp_path / "wine.csv", index=False)
+    call = ["tune", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "out"), *SMALL[:-1]]
+    assert main([*call, "--steps-outer", "0", "--seeds", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "gradient boosting could not be trained: These rows are not to my taste." in printed
+    assert results(tmp_path / "out")["runs"][0]["rivals"]["gradient boosting"]["test_error"] is None
+    assert "nan" not in printed
 
 
 def test_where_nothing_is_tuned_the_words_say_so(data, tmp_path, capsys):

@@ -28,6 +28,7 @@ from hindgrad.apps.saved import ARRAYS
 from hindgrad.apps.settings import ArgumentError, check_room, identity
 from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
+from hindgrad.apps.tables.words import first_line
 from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.keep import keep
@@ -46,6 +47,9 @@ from hindgrad.progress import Bar
 
 JUDGES = 10
 """Other fresh draws, over which every arm is judged in the end."""
+
+FAILED = Metrics(*np.full(len(Metrics._fields), np.inf))
+"""Of what could not be trained."""
 
 LOOKS = 3
 """Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
@@ -298,11 +302,15 @@ def _judged(job: _Job, name: str, hyper: Hyper, trainings: int) -> dict[str, Any
 
 def _rival(job: _Job, name: str, make: rivals.Make) -> dict[str, Any]:
     """How a rival does on the first of the judging draws."""
-    keys = job.draws("judge", JUDGES)[: rivals.draws_for(job.problem)]
+    first, *_ = job.draws("judge", JUDGES)
 
     def judge():
         job.bar.stage(f"seed {job.seed}: {name}")
-        return _as_results(*rivals.judged(job.problem, make, keys))
+        try:
+            means, recall = rivals.judged(job.problem, make(job.seed), first)
+        except ValueError as error:  # a class of one row, say
+            return {**_as_results(FAILED, None), "failed": first_line(error)}
+        return _as_results(means, rivals.mean_recall([recall]))
 
     judged = job.kept(f"{_file(name)}-rival", judge)
     job.bar.done(1)

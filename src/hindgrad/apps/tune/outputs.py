@@ -181,10 +181,12 @@ def _values(found: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def _beside_in_words(results: Results) -> list[str]:
     """Whether the kept network is the best to be had, by the error in validation."""
-    rivals = beside(results["runs"])
+    runs, rivals = results["runs"], beside(results["runs"])
     if not rivals:
         return []
-    kept = _arm(results["runs"], results["kept"]["arm"])
+    every = [(name, one) for run in runs for name, one in run["rivals"].items()]
+    failed = {name: one["failed"] for name, one in every if "failed" in one}
+    kept = _arm(runs, results["kept"]["arm"])
     rival = min(rivals, key=lambda arm: arm.mean("valid_error"))
     error, mean = _error_name(results), lambda arm, part: f"{arm.mean(f'{part}_error'):.4g}"
     line = (
@@ -194,7 +196,7 @@ def _beside_in_words(results: Results) -> list[str]:
     )
     if rival.mean("valid_error") < kept.mean("valid_error"):
         line += f" Here you may do better with {rival.name}."
-    return [line]
+    return [line, *(f"{name} could not be trained: {why}" for name, why in failed.items())]
 
 
 def _error_name(results: Results) -> str:

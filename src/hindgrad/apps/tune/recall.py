@@ -24,7 +24,8 @@ def of(results: Mapping[str, Any], arms: Sequence[str]) -> Recalls | None:
     shown = np.argsort(counts, kind="stable")[:SHOWN]
     every = {name: [run["arms"][name] for run in runs] for name in arms}
     every |= {name: [run["rivals"][name] for run in runs] for name in runs[0]["rivals"]}
-    recalls = {name: _means(found)[shown].tolist() for name, found in every.items()}
+    trained = {name: [one for one in found if one["recall"]] for name, found in every.items()}
+    recalls = {n: _means(found)[shown].tolist() for n, found in trained.items() if found}
     return recalls, [data["classes"][i] for i in shown]
 
 

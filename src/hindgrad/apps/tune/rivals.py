@@ -53,11 +53,6 @@ CLASSES = {
     ("tabpfn", "regression"): "TabPFNRegressor",
 }
 
-LARGE = 10**6
-"""With more numbers than this in the rows to train on, a rival is trained on one draw, not on
-`DRAWS`."""
-DRAWS = 3
-
 LEAST = 1e-15
 """A probability of zero counts as this, as in scikit-learn's `log_loss`."""
 
@@ -80,18 +75,23 @@ def _installed(name: str, kind: str) -> Make:
 
 
 def judged(
-    problem: Problem, make: Make, keys: Sequence[PRNGKeyArray]
-) -> tuple[Metrics, list[float | None] | None]:
-    """How a rival does in the mean over the draws of these keys, on the same numbers as the
-    network, and its recall of each class."""
-    found = [_one(problem, make(number), key) for number, key in enumerate(keys)]
-    metrics, recalls = zip(*found, strict=True)
-    return Metrics(*np.mean(metrics, axis=0)), mean_recall(recalls)
-
-
-def draws_for(problem: Problem) -> int:
-    """On how many draws a rival is trained."""
-    return 1 if problem.pool.x.size > LARGE else DRAWS
+    problem: Problem, estimator: Any, key: PRNGKeyArray
+) -> tuple[Metrics, Float[np.ndarray, " classes"] | None]:
+    """How a rival does on this key's draw, on the same numbers as the network, and its recall of
+    each class if there are classes. `ValueError` if it cannot be trained on these rows."""
+    train, valid, test = map(_arrays, (*problem.split(key), problem.test))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a default has not converged is part of it
+        estimator.fit(*train)
+    if problem.network.kind == "regression":
+        scale = float(problem.target_scale)
+        squares = [np.mean((estimator.predict(x) - y) ** 2) for x, y in (valid, test)]
+        pairs = [(square, scale * np.sqrt(square)) for square in squares]
+        return Metrics(*pairs[0], *pairs[1]), None
+    classes = problem.network.sizes[-1]
+    of_valid, of_test = (_probabilities(estimator, x, classes) for x, _ in (valid, test))
+    pairs = _losses(of_valid, valid[1]), _losses(of_test, test[1])
+    return Metrics(*pairs[0], *pairs[1]), recall(of_test.argmax(axis=1), test[1], classes)
 
 
 def mean_recall(recalls: Sequence[Any]) -> list[float | None] | None:
@@ -110,22 +110,6 @@ def recall(
     counts = np.bincount(right, minlength=classes)
     hits = np.bincount(right[predicted == right], minlength=classes)
     return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
-
-
-def _one(problem, estimator, key):
-    train, valid, test = map(_arrays, (*problem.split(key), problem.test))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a default has not converged is part of it
-        estimator.fit(*train)
-    if problem.network.kind == "regression":
-        scale = float(problem.target_scale)
-        squares = [np.mean((estimator.predict(x) - y) ** 2) for x, y in (valid, test)]
-        pairs = [(square, scale * np.sqrt(square)) for square in squares]
-        return Metrics(*pairs[0], *pairs[1]), None
-    classes = problem.network.sizes[-1]
-    of_valid, of_test = (_probabilities(estimator, x, classes) for x, _ in (valid, test))
-    pairs = _losses(of_valid, valid[1]), _losses(of_test, test[1])
-    return Metrics(*pairs[0], *pairs[1]), recall(of_test.argmax(axis=1), test[1], classes)
 
 
 def _arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

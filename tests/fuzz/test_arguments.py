@@ -70,7 +70,7 @@ class BegunError(Exception):
     """A run would begin: everything was checked."""
 
 
-def tune_begins(settings, call, table, network, start, work):
+def tune_begins(settings, call, table, network, start, makes, work):
     begin = network.defaults() if start is None else start
     problem, _ = draw_problem(
         table, network, test=settings.test, valid=settings.valid, seed=settings.seed
@@ -80,6 +80,7 @@ def tune_begins(settings, call, table, network, start, work):
         for values in every_step(begin, network).values():
             assert np.isfinite(values).all()
     assert 1 <= network.batch <= len(problem.division.train_slots)
+    assert bool(makes) == settings.rivals
     json.dumps(call)
     raise BegunError
 

@@ -116,7 +116,7 @@ def summary(results: Results) -> list[str]:
 def _summary(name: str, found: Found, rows: int) -> list[str]:
     tasks = len(found["names"])
     labelled = rows * tasks
-    found = found | {"redrawn": found["examples"] / (2 * labelled) - 1}
+    found = {**found, "redrawn": found["examples"] / (2 * labelled) - 1}
     lines = [
         f"{name}: {tasks} tasks, {labelled} training and {labelled} validation examples, "
         f"{found['examples'] - 2 * labelled:,} for the test.",

@@ -28,6 +28,12 @@ Classes = Annotated[
         help="auto takes text and few integers for classes; classification takes any label so.",
     ),
 ]
+Task = Annotated[
+    Literal["auto", "classification", "regression"],
+    _arg(
+        help="Whether the label is a class or a quantity; auto: text and few integers are classes.",
+    ),
+]
 Drop = Annotated[tuple[str, ...], _arg(metavar="COLUMN ...", help="Columns to leave out.")]
 Keep = Annotated[
     tuple[str, ...],

@@ -23,6 +23,14 @@ SHOWN = 8
 """So many queries are named in an error."""
 
 
+class NothingMattersError(ValueError):
+    """No example's weight changes any query."""
+
+
+class NotFiniteError(RuntimeError):
+    """A query, or one of its derivatives, is not finite."""
+
+
 class Ranking(NamedTuple):
     """Examples in an order."""
 
@@ -312,7 +320,7 @@ def _check(result: Attribution) -> None:
     """Raises an error where nothing can be attributed."""
     bad = np.flatnonzero(~np.isfinite(np.asarray(result.values)))
     if len(bad):
-        raise RuntimeError(
+        raise NotFiniteError(
             f"attribute: {_queries(bad)} not finite after training: the run diverges (lower the "
             "rates), or the query itself is not defined there."
         )
@@ -320,14 +328,14 @@ def _check(result: Attribution) -> None:
     for leaf in jax.tree.leaves(result.scores):
         finite &= np.isfinite(np.asarray(leaf)).reshape(len(finite), -1).all(1)
     if not finite.all():
-        raise RuntimeError(
+        raise NotFiniteError(
             f"attribute: the derivatives of {_queries(np.flatnonzero(~finite), of=True)} not "
             "finite: training is chaotic (lower the rates; hg.diagnose looks for the edge), or a "
             "step is not differentiable (hg.check)."
         )
     leaf = result.examples
     if leaf is not None and not np.any(np.asarray(leaf.of(result.scores))):
-        raise ValueError(
+        raise NothingMattersError(
             f"attribute: {leaf.name} does not matter to any query. Either the loss never reads it "
             '(hyper["weight"][batch.index] times the losses of the rows), or the queries do not '
             "read the trained parameters, or the network is saturated or dead, so that nothing "

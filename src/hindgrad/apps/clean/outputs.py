@@ -54,27 +54,41 @@ def show(results: Results, out: Path, console: Console) -> None:
 
 def summary(results: Results, out: Path) -> list[str]:
     """The outcome in words."""
-    data, weights = results["data"], np.array(results["weight"])
-    rows, count, removed = data["rows"], results["suspicious"], len(results["removed"])
-    trusted = f", {data['trusted']:,} trusted" if data["trusted"] else ""
-    lines = [
-        f"{data['name']}: {rows:,} rows, {len(data['classes'])} classes{trusted}. "
-        f"{_labels(count)} wrong rather than right (weight below .5; {count / rows:.1%} of the "
-        f"rows), {int(np.sum(weights < 0.1)):,} of them almost surely (below .1)."
-    ]
+    data, weights, count = results["data"], results["weight"], results["suspicious"]
+    lines = [_found(results)]
     if count:
         lines.append("The most suspicious rows (counted from 0), label → likelier:")
     names, label, likelier = data["classes"], results["label"], results["likelier"]
     for row in results["order"][: min(SHOWN, count)]:
         change = f"{names[label[row]]} → {names[likelier[row]]}"
         lines.append(f"  row {results['rows'][row]}: {change}, weight {weights[row]:.3f}")
-    lines.append(f"The cleaned data set leaves out {removed:,} rows and keeps {rows - removed:,}.")
+    lines.append(_kept(results))
     if count:
-        lines.append(
-            f"Next: look through {out / SUSPECTS} from the top until the labels are right; then "
-            "fix them, or train on the cleaned data set. --remove SHARE leaves out more or fewer."
-        )
+        lines.append(f"Next: look through {out / SUSPECTS} {AFTER}")
     return lines
+
+
+AFTER = (
+    "from the top until the labels are right; then fix them, or train on the cleaned data set. "
+    "--remove SHARE leaves out more or fewer."
+)
+
+
+def _found(results: Results) -> str:
+    """How many labels look wrong."""
+    data, weights, count = results["data"], np.array(results["weight"]), results["suspicious"]
+    trusted = f", {data['trusted']:,} trusted" if data["trusted"] else ""
+    return (
+        f"{data['name']}: {data['rows']:,} rows, {len(data['classes'])} classes{trusted}. "
+        f"{_labels(count)} wrong rather than right (weight below .5; {count / data['rows']:.1%} of "
+        f"the rows), {int(np.sum(weights < 0.1)):,} of them almost surely (below .1)."
+    )
+
+
+def _kept(results: Results) -> str:
+    """How many rows are left out."""
+    rows, removed = results["data"]["rows"], len(results["removed"])
+    return f"The cleaned data set leaves out {removed:,} rows and keeps {rows - removed:,}."
 
 
 def _labels(count: int) -> str:
@@ -93,7 +107,7 @@ def _write_suspects(path: Path, results: Results) -> None:
 
 
 def _write_page(folder: Path, results: Results) -> None:
-    names, lines = results["data"]["classes"], summary(results, Path())
+    names = results["data"]["classes"]
     found = results["order"][: min(LISTED, results["suspicious"])]
     rows = [
         [
@@ -106,13 +120,9 @@ def _write_page(folder: Path, results: Results) -> None:
     ]
     about = "The most suspicious rows, counted from 0 without the header"
     table = Shown(["", "label", "likelier", "weight"], rows, frozenset({3}), about)
-    words = [lines[0], next(line for line in lines if line.startswith("The cleaned data set"))]
-    after = [
-        f"Look through {SUSPECTS} from the top until the labels are right; then fix them, or train "
-        "on the cleaned data set. --remove SHARE leaves out more or fewer."
-    ]
+    words, after = [_found(results), _kept(results)], f"Look through {SUSPECTS} {AFTER}"
     title = f"hindgrad clean: {results['data']['name']}"
-    write_page(folder, title, words, [table] if rows else [], FILES, after)
+    write_page(folder, title, words, [table] if rows else [], FILES, [after] if rows else [])
 
 
 def _write_cleaned(folder: Path, removed: np.ndarray, table: Table) -> None:

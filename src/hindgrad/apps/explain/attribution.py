@@ -14,6 +14,7 @@ import hindgrad as hg
 from hindgrad.apps.explain.causes import Trained, outputs_over_time
 from hindgrad.apps.settings import ArgumentError
 from hindgrad.attribution import certify, leaf
+from hindgrad.attribution.attribute import NotFiniteError, NothingMattersError
 from hindgrad.attribution.certificate import Certificate
 from hindgrad.files import read_arrays, write_arrays
 
@@ -77,17 +78,13 @@ def explained(trained: Trained, key: PRNGKeyArray) -> Found:
             key=key,
             adjoint=ADJOINT,
         )
-    except ValueError as error:
-        if "does not matter to any query" not in str(error):
-            raise
+    except NothingMattersError as error:
         raise ArgumentError(
             "no training row matters to any of these predictions (all scores are zero): the "
             "network learns nothing, since its rates are next to zero or it is saturated. Leave "
             "--from out, or give the folder of a tuning whose network learns."
         ) from error
-    except RuntimeError as error:
-        if not str(error).startswith("attribute:"):
-            raise
+    except NotFiniteError as error:
         raise ArgumentError(diverges()) from error
     scores = jax.tree.map(np.asarray, found.scores)
     many = len(trained.asked.x)

@@ -7,7 +7,7 @@ from plotly.graph_objects import Bar, Figure, Scatter
 from plotly.subplots import make_subplots
 
 from hindgrad.apps.explain.measures import Measure
-from hindgrad.apps.report.page import layout, plain
+from hindgrad.apps.report.page import AXIS, layout, plain
 from hindgrad.apps.saved import softmax
 
 LINES = 4
@@ -15,7 +15,6 @@ LINES = 4
 
 COLOURS = ("#1f6fa8", "#cf3f4f", "#8a96a3", "#b9c2cb")
 UP, DOWN = "#2f8f5b", "#cf3f4f"
-GRID = {"gridcolor": "#e6eaee", "zerolinecolor": "#9aa6b2", "automargin": True}
 
 
 def moments(
@@ -49,7 +48,7 @@ def moments(
         row=2,
         col=1,
     )
-    figure.update_layout(**layout(xaxis=GRID, yaxis=GRID, xaxis2=GRID, yaxis2=GRID))
+    figure.update_layout(**layout(xaxis2=AXIS, yaxis2=AXIS))
     figure.update_xaxes(range=[0, int(times[-1])])
     if data["kind"] == "classification":
         figure.update_yaxes(title_text="chance, %", range=[-2, 102], row=1, col=1)
@@ -113,5 +112,5 @@ def settings(entry: dict[str, Any], measure: Measure) -> Figure:
         )
     )
     title = f"change of the {plain(measure.name)}, {plain(measure.unit[1])}"
-    figure.update_layout(**layout(xaxis=GRID | {"title": {"text": title}}, yaxis=GRID))
+    figure.update_layout(**layout(xaxis=AXIS | {"title": {"text": title}}))
     return figure

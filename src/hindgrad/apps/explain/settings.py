@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -15,6 +15,7 @@ from hindgrad.apps.settings import (
     Out,
     Overwrite,
     Resume,
+    Task,
     check_counts,
     check_one,
     check_seed,
@@ -60,8 +61,7 @@ class Explain:
     The label, columns, network and rows to test on are those of the tuning unless given."""
     out: Out = Path("explained")
     label: Label = None
-    task: Literal["auto", "classification", "regression"] = "auto"
-    """Whether the label is a class or a quantity; auto: text and few integers are classes."""
+    task: Task = "auto"
     drop: Drop = ()
     keep: Keep = ()
     group: Group = None

@@ -14,18 +14,13 @@ from hindgrad.apps.settings import ArgumentError, check_positions, check_room
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import Table, read
 from hindgrad.apps.tune.hyperfile import load_form, read_hyper
+from hindgrad.apps.tune.settings import BATCH, Tune
 from hindgrad.apps.work import RESULTS
 
 HYPER = "hyperparameters.json"
-DEFAULTS: dict[str, Any] = {
-    "label": None,
-    "task": "auto",
-    "drop": (),
-    "keep": (),
-    "group": None,
-    "test": 0.2,
+DEFAULTS = {
+    name: getattr(Tune, name) for name in ("label", "task", "drop", "keep", "group", "test")
 }
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -105,12 +100,12 @@ def _network(
 ) -> Network:
     outputs = len(table.classes) if table.kind == "classification" else 1
     sizes = file.get("sizes")
-    hidden = tuple(sizes[1:-1]) if sizes else (128, 128)
+    hidden = tuple(sizes[1:-1]) if sizes else Tune.hidden
     hidden = _first(asked.layers, hidden)
     network = Network(
         (table.encoder.width, *hidden, outputs),
         table.kind,
-        _first(asked.steps, file.get("steps"), 300),
+        _first(asked.steps, file.get("steps"), Tune.steps),
         _first(asked.batch, file.get("batch"), min(BATCH, rows)),
         load_form(file["schedule"]) if "schedule" in file else Form(),
     )

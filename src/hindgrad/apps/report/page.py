@@ -19,6 +19,9 @@ import plotly.io
 from markupsafe import Markup
 from plotly.graph_objects import Figure as Plotly
 
+AXIS = {"gridcolor": "#e6eaee", "zerolinecolor": "#9aa6b2", "automargin": True}
+"""How an axis of a figure looks."""
+
 CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
 
 
@@ -173,7 +176,6 @@ def _plotly() -> Markup:
 
 def layout(**more: Any) -> dict[str, Any]:
     """What all figures have in common."""
-    axis = {"gridcolor": "#e6eaee", "zerolinecolor": "#9aa6b2", "automargin": True}
     return {
         "template": "none",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#22303c"},
@@ -181,7 +183,7 @@ def layout(**more: Any) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "xaxis": axis,
-        "yaxis": axis,
+        "xaxis": AXIS,
+        "yaxis": AXIS,
         **more,
     }

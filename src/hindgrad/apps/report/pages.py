@@ -39,7 +39,7 @@ def write_page(
         title,
         [
             Section("What came out", [*map(Words, words), *tables]),
-            Section("What to do next", [*map(Words, after)]),
+            *([Section("What to do next", [*map(Words, after)])] if after else []),
             *pictures,
         ],
     )

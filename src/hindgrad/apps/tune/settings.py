@@ -16,6 +16,7 @@ from hindgrad.apps.settings import (
     Overwrite,
     Resume,
     Rows,
+    Task,
     check_counts,
     check_one,
     check_positions,
@@ -48,8 +49,7 @@ class Tune:
     cifar10, omniglot."""
     out: Out = Path("tuned")
     label: Label = None
-    task: Literal["auto", "classification", "regression"] = "auto"
-    """Whether the label is a class or a quantity; auto: text and few integers are classes."""
+    task: Task = "auto"
     drop: Drop = ()
     keep: Keep = ()
     group: Group = None

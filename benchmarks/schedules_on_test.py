@@ -22,7 +22,7 @@ import hindgrad as hg
 from hindgrad.apps import table
 from hindgrad.apps.model import Form, Hyper, Metrics, Network, Problem, draw_problem
 from hindgrad.apps.tune.command import JUDGES
-from hindgrad.apps.tune.parts import Parts, Together, apart, together
+from hindgrad.apps.tune.parts import Parts, apart, of_parts, together
 from hindgrad.apps.tune.trials import mean_valid_loss, trials
 from hindgrad.apps.tune.tuning import DRAWS
 
@@ -62,7 +62,7 @@ def tune(way: Way, problem: Problem, seed: int, steps: int) -> dict[str, Any]:
         optax.adam(optax.linear_schedule(way.rate, way.rate / 10, steps), b1=0.8),
     )
     result = hg.tune(
-        Together(problem.objective),
+        of_parts(problem.objective),
         way.parts(problem.network.defaults()),
         optimizer,
         steps=steps,

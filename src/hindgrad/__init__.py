@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
     from hindgrad.jacobians import Jacobian as Jacobian
     from hindgrad.jacobians import jacobian as jacobian
     from hindgrad.objective import Objective as Objective
+    from hindgrad.objective import Reparametrised as Reparametrised
     from hindgrad.objective import RunScore as RunScore
     from hindgrad.optimizers import Adam as Adam
     from hindgrad.optimizers import Averaged as Averaged

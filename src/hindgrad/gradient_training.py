@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from hindgrad import errors, rules, several, sums, trees
+from hindgrad import errors, numerics, rules, several, sums, trees
 from hindgrad.dynamics import Dynamics, Pulled
 from hindgrad.jaxprs import rewritten
 from hindgrad.optimizers.base import Optimizer
@@ -161,7 +161,7 @@ class GradientTraining(Dynamics):
 
             def of_sum(*inputs):
                 (value, _), pull, model = jax.vjp(floats_apart, *inputs, has_aux=True)
-                return (value, model), pull((jnp.ones_like(value), of_model))
+                return (value, model), pull((numerics.unseen_one(value), of_model))
 
             return rewritten(of_sum, contracted_last)(*inputs)
 
@@ -310,6 +310,20 @@ def value_and_grad(loss: Callable[..., tuple[Array, PyTree]], argnums: Any = 0) 
     """`jax.value_and_grad` of a loss that returns the model's state too, with its products in the
     order in which they are fast."""
     gradient = jax.value_and_grad(loss, argnums, has_aux=True)
+    return rewritten(gradient, contracted_last)
+
+
+def value_and_grad_as_pulled(loss: Callable[..., tuple[Array, PyTree]], model: PyTree) -> Callable:
+    """The same of `loss(params, model)` with respect to the params, rounded as on the way back:
+    there the cotangent of the loss is no constant where the model has floats, which a compiler
+    could work into the products."""
+    if not jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
+        return value_and_grad(loss)
+
+    def gradient(params, model):
+        value, pull, model = jax.vjp(lambda params: loss(params, model), params, has_aux=True)
+        return (value, model), pull(numerics.unseen_one(value))[0]
+
     return rewritten(gradient, contracted_last)
 
 

@@ -157,6 +157,43 @@ class Objective(eqx.Module):
         return score(params, hyper, key, *arguments("score", score, model))
 
 
+def _as_it_is(x):
+    return x
+
+
+class Reparametrised(eqx.Module):
+    """A function of an objective, of hyperparameters that its own follow from:
+    `after(objective(before(hyper), key))`. What `hg.tune` is given to tune the logarithm of a rate,
+    or what many numbers share, also where a run is so long that it is taken in segments.
+
+        of_logs = hg.Reparametrised(objective, before=lambda h: {"rate": jnp.exp(h["log rate"])})
+
+    **Arguments:**
+
+    - `objective`: an `Objective`.
+    - `before`: from the hyperparameters that are tuned to the objective's.
+    - `after`: what becomes of the score; itself unless given.
+    """
+
+    objective: Objective
+    before: Callable[[PyTree], PyTree]
+    after: Callable[[Float[Array, ""]], Float[Array, ""]] = _as_it_is
+
+    def __call__(self, hyper: PyTree, key: PRNGKeyArray | int | None = None) -> Float[Array, ""]:
+        return self.after(self.objective(self.before(hyper), key))
+
+    def pulled(
+        self, hyper: PyTree, hypergradient: Callable[[PyTree], Hypergradient]
+    ) -> Hypergradient:
+        """The value and its derivative by the floats in `hyper`, from the objective's."""
+        inner, pull = eqx.filter_vjp(self.before, hyper)
+        found = hypergradient(inner)
+        value, slope = jax.value_and_grad(self.after)(found.value)
+        scaled = lambda x: slope.astype(x.dtype) * x
+        (gradient,) = pull(jax.tree.map(scaled, found.gradient))
+        return found._replace(value=value, gradient=gradient)
+
+
 @programs.compiled
 def _score(objective, hyper, key, adjoint, steps):
     return as_adjoint(adjoint).evaluate(objective.scored(key, steps), hyper)

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hindgrad.adjoints.failures import Status
 from hindgrad.arguments import as_key
 from hindgrad.checkpoint import contents
 from hindgrad.errors import RunError, SourceError
-from hindgrad.objective import Objective
+from hindgrad.objective import Objective, Reparametrised
 from hindgrad.progress import Bar
 from hindgrad.segments.hypergradient import hypergradient as segmented
 from hindgrad.streams.stream import Stream
@@ -112,7 +113,7 @@ class InSegments(Target):
     segment. With a directory, each hypergradient's segments are kept there; with `progress`, each
     has a line of its own."""
 
-    function: Objective
+    function: Objective | Reparametrised
     adjoint: Adjoint
     directory: str | Path | None
     progress: bool
@@ -122,7 +123,18 @@ class InSegments(Target):
         return False
 
     def hypergradient(self, hyper, key, carry):
-        return self.function.hypergradient(hyper, key, adjoint=self.adjoint, carry=carry)
+        del carry
+        segments = lambda function, hyper: segmented(
+            function,
+            hyper,
+            key,
+            adjoint=self.adjoint,
+            checkpoint=self._own_directory(hyper, key),
+            progress=self.progress,
+        )
+        if isinstance(self.function, Reparametrised):
+            return self.function.pulled(hyper, partial(segments, self.function.objective))
+        return segments(self.function, hyper)
 
     def first_carry(self, hyper, key):
         del hyper, key
@@ -131,17 +143,9 @@ class InSegments(Target):
         return bar.paused()
 
     def found(self, hyper, fixed, key, carry):
-        del carry
         hyper = eqx.combine(hyper, fixed)
         try:
-            found = segmented(
-                self.function,
-                hyper,
-                key,
-                adjoint=self.adjoint,
-                checkpoint=self._own_directory(hyper, key),
-                progress=self.progress,
-            )
+            found = self.hypergradient(hyper, key, carry)
         except SourceError:  # no fault of these hyperparameters
             raise
         except RunError as error:
@@ -196,6 +200,8 @@ def as_target(
         if _is_long(objective, checked):
             return InSegments(objective, checked, checkpoint, progress)
         return OfObjective(objective, checked)
+    if isinstance(objective, Reparametrised) and _is_long(objective.objective, checked):
+        return InSegments(objective, checked, checkpoint, progress)
     if adjoint is not None:
         raise TypeError(
             f"{caller}(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."

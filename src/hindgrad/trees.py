@@ -1,7 +1,7 @@
 """Small tools for pytrees of parameters, hyperparameters and cotangents."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -160,13 +160,15 @@ def dependence(function: Callable, *args: Any) -> tuple[PyTree, PyTree]:
     """The structs of the arrays in `function(*args)`, and for each of them whether it depends on
     an array in `args`."""
     closed, struct, _ = eqx.filter_make_jaxpr(function)(*args)
-    reached = set(closed.jaxpr.invars)
-    for equation in closed.jaxpr.eqns:
-        if any(_is_in(v, reached) for v in equation.invars):
-            reached.update(equation.outvars)
-    depends = [_is_in(v, reached) for v in closed.jaxpr.outvars]
+    depends = depending(closed.jaxpr, closed.jaxpr.invars)
     return struct, jax.tree.unflatten(jax.tree.structure(struct), depends)
 
 
-def _is_in(variable, variables):
-    return not isinstance(variable, jax.extend.core.Literal) and variable in variables
+def depending(jaxpr: Any, variables: Sequence[Any]) -> list[bool]:
+    """For each result of a jaxpr, whether it depends on one of these variables."""
+    reached = set(variables)
+    is_reached = lambda v: not isinstance(v, jax.extend.core.Literal) and v in reached
+    for equation in jaxpr.eqns:
+        if any(map(is_reached, equation.invars)):
+            reached.update(equation.outvars)
+    return list(map(is_reached, jaxpr.outvars))

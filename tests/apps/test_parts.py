@@ -8,7 +8,7 @@ import pytest
 
 from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.table import Table
-from hindgrad.apps.tune.parts import Together, apart, limit, together
+from hindgrad.apps.tune.parts import apart, limit, of_parts, together
 
 NETWORK = Network((2, 4, 2), "classification", 10, 8)
 
@@ -37,7 +37,7 @@ def test_the_parts_of_hyperparameters_have_them_as_their_sum():
 
 def test_the_hypergradient_of_the_parts_is_that_of_the_log_of_the_objective(objective, key):
     hyper = NETWORK.defaults()
-    value, grads = jax.value_and_grad(Together(objective))(apart(hyper), key)
+    value, grads = jax.value_and_grad(of_parts(objective))(apart(hyper), key)
     plain, expected = jax.value_and_grad(objective)(hyper, key)
     assert value == pytest.approx(float(jnp.log(plain)), rel=1e-5)
     for name in hyper:
@@ -49,11 +49,11 @@ def test_the_hypergradient_of_the_parts_is_that_of_the_log_of_the_objective(obje
 
 def test_a_hypergradient_from_chaotic_training_is_refused(objective, key):
     start = apart(NETWORK.defaults())
-    value, grads = jax.value_and_grad(Together(objective, 1e-6))(start, key)
+    value, grads = jax.value_and_grad(of_parts(objective, 1e-6))(start, key)
     assert np.isfinite(value)
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(grads))
-    norm = float(optax.tree.norm(jax.grad(Together(objective))(start, key)))
-    just = jax.grad(Together(objective, norm * 1.001))(start, key)
+    norm = float(optax.tree.norm(jax.grad(of_parts(objective))(start, key)))
+    just = jax.grad(of_parts(objective, norm * 1.001))(start, key)
     assert float(optax.tree.norm(just)) == pytest.approx(norm, rel=1e-4)
 
 

@@ -1,5 +1,6 @@
 """Tuning over long runs: hypergradients in segments, kept with the tuning's own state."""
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -41,6 +42,27 @@ def test_the_same_as_in_one_program(monkeypatch, adjoint):
     assert len(seen) == 3
     for name in HYPER:
         np.testing.assert_allclose(found.hyper[name], wanted.hyper[name], rtol=1e-4)
+
+
+@pytest.mark.usefixtures("long")
+def test_of_other_hyperparameters(monkeypatch, tmp_path):
+    """The logarithm of the objective by that of the rate, in segments as in one program."""
+    before = lambda h: {"rate": jnp.exp(h["rate"]), "scale": h["scale"]}
+    of_logs = hg.Reparametrised(problem.objective(loss=loss), before, jnp.log)
+    hyper = {"rate": jnp.log(0.3), "scale": 0.8}
+    options = {"steps": 3, "progress": False, "diagnose": False}
+    seen = []
+    segmented = target.segmented
+    counted = lambda *args, **options: seen.append(args) or segmented(*args, **options)
+    monkeypatch.setattr(target, "segmented", counted)
+    found = hg.tune(of_logs, hyper, optax.adam(0.05), checkpoint=tmp_path, **options)
+    assert len(seen) == 3
+    wanted = hg.tune(lambda h: of_logs(h), hyper, optax.adam(0.05), **options)
+    for name in HYPER:
+        np.testing.assert_allclose(found.hyper[name], wanted.hyper[name], rtol=1e-4)
+    with pytest.raises(TypeError, match="needs an Objective"):
+        monkeypatch.setattr(target, "LONG", 10**6)
+        hg.tune(of_logs, hyper, optax.adam(0.05), adjoint=hg.Stored(), **options)
 
 
 def test_interrupted_within_a_hypergradient(long, tmp_path, monkeypatch):

@@ -1,22 +1,18 @@
 """`Implicit`: the derivative of where training ends, whatever the way there."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
-from optax.tree import norm
 
 from hindgrad import trees
-from hindgrad.adjoints import purity
+from hindgrad.adjoints import equilibrium, purity
 from hindgrad.adjoints.base import Adjoint, Hypergradient, Traits, forward
 from hindgrad.adjoints.failures import Failure, Raise, reported
-from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, random_like, residual
-from hindgrad.dynamics import Dynamics
+from hindgrad.adjoints.solvers import ConjugateGradient, LinearSolver, residual
 from hindgrad.gradient_training import GradientTraining
 
 MOVES, NOT_STATIONARY, NOT_SOLVED, NOT_FINITE, UNKNOWN = range(1, 6)
@@ -70,31 +66,10 @@ class Messages(Sequence):
         return cause * 10 * (LARGEST - SMALLEST) + place.astype(jnp.int32)
 
 
-class Equilibrium(NamedTuple):
-    """What holds at the end: a system `f(params, sources) = 0`."""
-
-    force: PyTree
-    """f at the end; zero if it is an equilibrium."""
-    matrix: Callable[[PyTree], PyTree]
-    """The transpose of ∂f/∂params, applied."""
-    pull: Callable[[PyTree], PyTree]
-    """The transpose of −∂f/∂sources, applied."""
-    symmetric: bool
-
-    def restricted(self, mobile: PyTree) -> "Equilibrium":
-        """The system of the elements that can move; the others are constants."""
-        return Equilibrium(
-            _where(mobile, self.force),
-            lambda u: jax.tree.map(jnp.where, mobile, self.matrix(_where(mobile, u)), u),
-            self.pull,
-            self.symmetric,
-        )
-
-
 class Implicit(Adjoint):
     """Differentiates the stationarity of the end, `∇_θ L(θ_T, λ) = 0`, instead of the way there:
     `dθ/dλ = −(∇²_θθ L)⁻¹ ∇²_λθ L` (Bengio 2000; Pedregosa 2016). For `hg.unroll` it is the fixed
-    point of the step, `s = step(s, λ)`.
+    point of the step, `s = step(s, λ)`; with a model's state beside the weights, both.
 
     Memory: one state. Exact at a minimiser, and only there: L is the loss of the last step's
     batch, so train on all the data, to the end. Rates, decays and initial parameters do not
@@ -106,14 +81,16 @@ class Implicit(Adjoint):
     **Arguments:**
 
     - `solver`: `ConjugateGradient()`, `NormalEquations()`, `Neumann()` or `FixedPoint()`; for
-      `unroll`, whose system is not symmetric, one of the latter three.
+      `unroll` and with a model's state, whose systems are not symmetric, one of the latter three.
     - `stationary`: how large ‖∇L‖ ÷ ‖∇²L·θ‖ may be at the end, where θ are the parameters there or
-      the initial ones, whichever gives more (for `unroll`, ‖step(s) − s‖ ÷ ‖s‖).
+      the initial ones, whichever gives more (for `unroll` and a model's state,
+      ‖step(s) − s‖ ÷ ‖s‖).
     - `solved`: how much of the system's right-hand side may be left.
     - `failure`: `Raise()`, `Warn()` or `Report(status)`, if the end is not stationary enough, or
       the system not solved. The derivative with respect to the status of a `Report` is (cause,
       residual, stationarity), also if all is well.
-    - `guess`: where the solver starts, a pytree like the parameters; zeros unless given. The
+    - `guess`: where the solver starts, a pytree like the parameters (with a model's state that has
+      floats, like (parameters, floats)); zeros unless given. The
       derivative with respect to it is the solution: the next guess, for a warm start. `tune`
       carries it by itself.
 
@@ -147,15 +124,12 @@ class Implicit(Adjoint):
                 )
 
     def run(self, dynamics, state):
-        if self.solver.needs_symmetry and not isinstance(dynamics, GradientTraining):
+        if self.solver.needs_symmetry and not equilibrium.is_symmetric(dynamics, state):
+            is_step = not isinstance(dynamics, GradientTraining)
+            of = "a general step" if is_step else "weights with a model's state beside them"
             raise ValueError(
                 f"Implicit({type(self.solver).__name__}()) needs a symmetric system, and that of "
-                "a general step is not. Use NormalEquations(), FixedPoint() or Neumann()."
-            )
-        if isinstance(dynamics, GradientTraining) and state[2] is not None:
-            raise ValueError(
-                "Implicit() knows where the weights come to rest, not a model's state beside them. "
-                "Use Stored(), Checkpointed() or Forward()."
+                f"{of} is not. Use NormalEquations(), FixedPoint() or Neumann()."
             )
         rules = dynamics.own_rules if isinstance(dynamics, GradientTraining) else ()
         if self.solver.needs_symmetry and rules:
@@ -184,10 +158,11 @@ class Implicit(Adjoint):
     def first_carry(self, run, hyper):
         if self.guess is not None:
             return self.guess
-        params, *_ = eqx.filter_eval_shape(run.begin, hyper, run.key)
+        params, _, model = eqx.filter_eval_shape(run.begin, hyper, run.key)
         is_float = lambda x: hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
         zeros = lambda x: jnp.zeros_like(x) if is_float(x) else None
-        return jax.tree.map(zeros, params)
+        params, model = jax.tree.map(zeros, (params, model))
+        return (params, model) if jax.tree.leaves(model) else params
 
     @staticmethod
     def describe(status: Float[Array, " 3"]) -> str:
@@ -204,29 +179,6 @@ def _text(cause, value):
 
 def _is_none(x):
     return x is None
-
-
-def _equilibrium(dynamics: Dynamics, wanted: PyTree, state: PyTree) -> Equilibrium:
-    """The system that the end of the run solves."""
-    last = jnp.int32(dynamics.steps - 1)
-    if isinstance(dynamics, GradientTraining):
-        gradient = dynamics.gradient(wanted, (state[0], None), dynamics.start + last)
-        negative = lambda tree: jax.tree.map(jnp.negative, tree)
-        matrix = lambda u: gradient.transpose(u, None)[0]
-        pull = lambda u: negative(gradient.transpose(u, None)[1])
-        return Equilibrium(gradient.values[0], matrix, pull, True)
-    sources, rest = eqx.partition(dynamics, wanted)
-    floats, fixed = eqx.partition(state, eqx.is_inexact_array)
-
-    def step(floats, sources):
-        after, _ = eqx.combine(sources, rest).step(eqx.combine(floats, fixed), last)
-        return eqx.filter(after, eqx.is_inexact_array)
-
-    after, pull = eqx.filter_vjp(step, floats, sources)
-    minus = lambda a, b: jax.tree.map(jnp.subtract, a, b)
-    return Equilibrium(
-        minus(after, floats), lambda v: minus(v, pull(v)[0]), lambda v: pull(v)[1], False
-    )
 
 
 @eqx.filter_custom_vjp
@@ -256,20 +208,22 @@ def _run_backward(residuals, cotangents, perturbed, inputs, adjoint):
     del perturbed  # traced here; the residuals hold it as Python booleans
     final, loss, wanted = residuals
     dynamics, state, status, guess = inputs
-    vector, unknown = _of_params(dynamics, final, cotangents)
-    end = _equilibrium(dynamics, wanted, final)
-    mobile = _mobile(dynamics, end, state, final)
-    end, vector = end.restricted(mobile), _where(mobile, vector)
+    vector, unknown = _of_unknowns(dynamics, final, cotangents)
+    end = equilibrium.of(dynamics, wanted, final)
+    mobile = equilibrium.mobile(dynamics, end, state, final)
+    end, vector = end.restricted(mobile), equilibrium.where(mobile, vector)
     if guess is None:
         guess = jax.tree.map(jnp.zeros_like, vector)
     else:  # after a failure it is NaN, from which no solver would recover
-        guess = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), _where(mobile, guess))
+        guess = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), guess)
+        guess = equilibrium.where(mobile, guess)
     solution = adjoint.solver.solve(end.matrix, vector, guess)
     left = residual(end.matrix, solution, vector)
-    stationarity = _stationarity(end, state, final)
+    ends = (equilibrium.unknowns(dynamics, x) for x in (state, final))
+    stationarity = end.stationarity(*ends)
     failed = {
         NOT_FINITE: ~jnp.isfinite(left) | ~jnp.isfinite(stationarity),
-        MOVES: _moves(dynamics, state, final),
+        MOVES: equilibrium.moves(dynamics, state, final),
         NOT_STATIONARY: stationarity > adjoint.stationary,
         NOT_SOLVED: left > adjoint.solved,
     }
@@ -293,7 +247,7 @@ def _last_loss(dynamics, state):
     if not isinstance(dynamics, GradientTraining):
         return None
     batch = dynamics.batches(dynamics.start + dynamics.steps - 1)
-    return dynamics.loss(state[0], dynamics.hyper, batch, None)[0]
+    return dynamics.loss(state[0], dynamics.hyper, batch, state[2])[0]
 
 
 def _same_batch(results, dynamics, final, loss):
@@ -305,85 +259,14 @@ def _same_batch(results, dynamics, final, loss):
     return purity.checked(results, jnp.where(other, dynamics.start + step, -1))
 
 
-def _mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) -> PyTree:
-    """Which elements the run can move: all but those that the optimizer holds, whatever their
-    gradient, and those that the system does not depend on."""
-    if not isinstance(dynamics, GradientTraining):
-        floats, fixed = eqx.partition(final, eqx.is_inexact_array)
-
-        def step(floats):
-            after, _ = dynamics.step(eqx.combine(floats, fixed), jnp.int32(dynamics.steps - 1))
-            return eqx.filter(after, eqx.is_inexact_array)
-
-        along = random_like(floats)
-        _, moved = jax.jvp(step, (floats,), (along,))
-        return jax.tree.map(lambda a, b: a != b, moved, along)
-    params, memory, _ = final
-    held = jax.tree.map(lambda p: jnp.zeros_like(p, bool), params)
-    for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
-        responds = _responds(dynamics, params, memory, end.force, at)
-        held = jax.tree.map(jnp.logical_or, held, responds)
-    flat = jax.tree.map(
-        lambda a, b, force, bent: (a == b) & (force == 0) & (bent == 0),
-        start[0],
-        params,
-        end.force,
-        end.matrix(random_like(params)),
-    )
-    return jax.tree.map(lambda responds, flat: responds & ~flat, held, flat)
-
-
-def _responds(dynamics, params, memory, grads, step):
-    """Which parameters the optimizer moves otherwise if the gradient is another."""
-    coefficients = dynamics.coefficients(dynamics.start + step)
-
-    def after(grads):
-        new = dynamics.optimizer.update(grads, memory, params, coefficients)
-        return dynamics.optimizer.move(*new, coefficients)
-
-    ones = jax.tree.map(jnp.ones_like, grads)
-    _, tangent = jax.jvp(after, (grads,), (ones,))
-    up, down = after(ones), after(jax.tree.map(jnp.negative, ones))  # steps by the sign alone
-    return jax.tree.map(lambda t, a, b: (t != 0) | (a != b), tangent, up, down)
-
-
-def _where(mobile, tree):
-    return jax.tree.map(lambda m, x: jnp.where(m, x, 0), mobile, tree)
-
-
-def _stationarity(end, start, final) -> Float[Array, ""]:
-    """How far from equilibrium the end is: the force there, relative to what it would change by if
-    the parameters were moved by themselves, or by their initial values."""
-    force = norm(end.force)
-    if end.symmetric:
-        scales = [norm(end.matrix(state[0])) for state in (start, final)]
-    else:
-        scales = [norm(eqx.filter(state, eqx.is_inexact_array)) for state in (start, final)]
-    scale = jnp.maximum(*scales)
-    return jnp.where(force == 0, 0, force / jnp.where(scale == 0, 1, scale))
-
-
-def _of_params(dynamics, final, cotangents) -> tuple[PyTree, bool]:
-    """The cotangent of the end's parameters, and whether there is another."""
+def _of_unknowns(dynamics, final, cotangents) -> tuple[PyTree, bool]:
+    """The cotangent of what the system determines at the end, and whether there is another."""
     d_final, d_outputs = cotangents
+    found, others = d_final, d_outputs
     if isinstance(dynamics, GradientTraining):
-        d_params, d_memory, _ = d_final
-        return trees.zeros_where_none(final[0], d_params), bool(
-            jax.tree.leaves((d_memory, d_outputs))
-        )
-    return trees.zeros_where_none(final, d_final), bool(jax.tree.leaves(d_outputs))
-
-
-def _moves(dynamics, state, final) -> Float[Array, ""] | Array:
-    """Whether the optimizer changes parameters whose gradients are, and were, all zero."""
-    if not isinstance(dynamics, GradientTraining):
-        return jnp.bool_(False)
-    params = final[0]
-    # What training changed began as zeros, or as something like a count; a decay is among the rest.
-    clear = lambda a, b: jnp.where(jnp.all(a == b), b, jnp.zeros_like(b))
-    memory = jax.tree.map(clear, state[1], final[1])
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    coefficients = dynamics.coefficients(dynamics.start + dynamics.steps - 1)
-    after, _ = dynamics.optimizer.update(zeros, memory, params, coefficients)
-    change = norm(jax.tree.map(jnp.subtract, after, params))
-    return change > math.sqrt(trees.size(params)) * 1e-12 * (1 + norm(params))
+        d_params, d_memory, d_model = d_final
+        found, others = (d_params, d_model), (d_memory, d_outputs)
+        if equilibrium.is_symmetric(dynamics, final):
+            found = d_params
+    like = equilibrium.unknowns(dynamics, final)
+    return trees.zeros_where_none(like, found), bool(jax.tree.leaves(others))

@@ -23,7 +23,8 @@ class Reversible(Adjoint):
 
     Exact, and verified: the run must come home to the initial state, bit for bit, or an error is
     raised. Memory: one state, and for every step the log2(1/decay) bits of each parameter that
-    the multiplication by the decay would lose, and a model's state beside its weights.
+    the multiplication by the decay would lose, and what it reads of a model's state beside the
+    weights: not running statistics and averages that it only carries on.
 
     For `Momentum` (all conventions but Nesterov), `Adam`, and any other `MovingOptimizer` with
     reversible moves. Parameters and moments are fixed-point numbers; a decay is applied to within
@@ -39,8 +40,7 @@ class Reversible(Adjoint):
       of them that is a prefix of the parameters'.
     - `memory`: where the buffer is, such as `jax.memory.Space.Host`; beside the parameters unless
       given.
-    - `budget`: the bytes that the states of a model beside its weights may take, which are kept
-      at every step.
+    - `budget`: the bytes that what is kept of a model's state may take, over all steps.
     - `failure`: `Raise()`, or `Report(status)` for NaN instead of an error.
 
     Raises `ValueError` if the optimizer cannot be undone or `min_decay` is missing;
@@ -50,7 +50,8 @@ class Reversible(Adjoint):
 
     traits = Traits(
         states="the step after, taken back",
-        memory="one state; per step log2(1/decay) bits per parameter, and a model's state",
+        memory="one state; per step log2(1/decay) bits per parameter, and what a step reads of a "
+        "model's state",
         replays="none",
         exact="yes, to the bit",
         optimizers="`Momentum` (not `Nesterov`), `Adam`, reversible ones of your own",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from hindgrad import numerics, trees
+from hindgrad.adjoints.reversible import unread
 from hindgrad.adjoints.reversible.decays import Decays, decays_of
 from hindgrad.adjoints.reversible.failure import Messages
 from hindgrad.adjoints.reversible.layout import Layout, Packed
@@ -56,7 +57,8 @@ class Position(NamedTuple):
 
     state: Packed
     model: PyTree
-    """The model's own state, in its own types: it is kept at every step, and never undone."""
+    """The model's own state, in its own types. It is never undone: what the way back needs of it
+    is kept at every step, the rest is that of the end."""
     buffers: tuple[tuple[Buffer, ...], ...] = ()
     """For each move, of each group; none for an addition."""
     faults: tuple[tuple[Any, ...], ...] = ()
@@ -76,8 +78,14 @@ class Plan(eqx.Module):
     changes: tuple[Change, ...]
     """Of a step's moves, in their order."""
     decays: Decays
+    read: tuple[bool, ...]
+    """For each leaf of the model's state, whether the way back needs its values."""
     memory: Any
     messages: Messages
+
+    def kept(self, model: PyTree) -> PyTree:
+        """What of a model's state is kept at every step."""
+        return _kept(model, self.read)
 
     def begin(self, state: PyTree) -> Position:
         """The exact (params, memory), and the model's state."""
@@ -149,8 +157,9 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
     that is given. `ValueError` if it cannot be undone."""
     _check_reversible(dynamics)
     *state, model = state
-    _check_kept(adjoint, dynamics.steps, model)
     dynamics, state = jax.tree.map(_constant, (dynamics, tuple(state)))
+    read = unread.read(dynamics, state[0], model)
+    _check_kept(adjoint, dynamics.steps, _kept(model, read))
     state = State(*state)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
@@ -170,7 +179,13 @@ def plan_for(adjoint: Any, dynamics: Any, state: PyTree, total: int | None = Non
     formats = tuple(formats[group[0]] for group in layout.groups)
     messages = Messages(names, dynamics.steps)
     params = jax.tree.structure(state.params)
-    return Plan(structure, params, layout, formats, changes, decays, adjoint.memory, messages)
+    return Plan(structure, params, layout, formats, changes, decays, read, adjoint.memory, messages)
+
+
+def _kept(model, read):
+    leaves, structure = jax.tree.flatten(model)
+    kept = [x if is_read else None for x, is_read in zip(leaves, read, strict=True)]
+    return jax.tree.unflatten(structure, kept)
 
 
 def _no_drift(x, shape):
@@ -203,10 +218,9 @@ def _check_kept(adjoint, steps, model):
     needed = steps * trees.nbytes(model)
     if needed > adjoint.budget:
         raise ValueError(
-            f"Reversible(budget={adjoint.budget}) keeps the model's state at every step, and "
-            f"{steps} steps of {trees.nbytes(model)} bytes are {needed} bytes. Give a larger "
-            "budget, keep averages of weights by hg.Averaged(optimizer, …), which runs backwards, "
-            "or use Checkpointed()."
+            f"Reversible(budget={adjoint.budget}) keeps at every step what training reads of the "
+            f"model's state, and {steps} steps of {trees.nbytes(model)} bytes are {needed} bytes. "
+            "Give a larger budget, or use Checkpointed()."
         )
 
 

@@ -4,6 +4,7 @@ import functools
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
@@ -36,7 +37,7 @@ class Tape(NamedTuple):
     """Whether the buffers pushed a digit, at each step."""
     losses: PyTree
     models: PyTree
-    """The model's state before each step."""
+    """What is kept of the model's state before each step."""
     begin: Position | None
     """Where it began: the very numbers, since a start computed again may be rounded otherwise;
     None where the end of the way back is compared by the caller."""
@@ -58,7 +59,7 @@ def forward(
     def body(position, k):
         step, model = Step(plan, dynamics, schedule, k), position.model
         position, loss, pushed = step.forward(position)
-        return position, (loss, pushed, model if keep else None)
+        return position, (loss, pushed, plan.kept(model) if keep else None)
 
     ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
     position, (losses, pushed, models) = jax.lax.scan(body, position, ks)
@@ -80,7 +81,7 @@ def undo(
     def back(position, k):
         step = Step(plan, dynamics, tape.schedule, k)
         pushed, model = jax.tree.map(lambda x: x[k], (tape.pushed, tape.models))
-        position = position._replace(model=model)
+        position = position._replace(model=eqx.combine(model, tape.position.model))
         position, gradient, before = step.backward(position, wanted, pushed)
         with numerics.setting(plan.decays.x64):
             _, pull = dynamics.pulling(wanted, before, k, gradient, step.update)

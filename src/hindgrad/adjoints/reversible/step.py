@@ -12,7 +12,7 @@ from hindgrad.adjoints.reversible.decays import MARGIN, Now, Schedule
 from hindgrad.adjoints.reversible.plan import Plan, Position
 from hindgrad.anchors import anchored
 from hindgrad.exact import buffer, decay, fixed_point
-from hindgrad.gradient_training import Gradient, GradientTraining, value_and_grad
+from hindgrad.gradient_training import Gradient, GradientTraining, value_and_grad_as_pulled
 from hindgrad.optimizers.moves import Moves, Scale, State, is_decay
 from hindgrad.reproducible import reproducible
 
@@ -80,7 +80,7 @@ class Step:
         loss = lambda params, model: dynamics.loss(
             params, dynamics.hyper, dynamics.batches(t), model
         )
-        return reproducible(value_and_grad(loss), params, model)
+        return reproducible(value_and_grad_as_pulled(loss, model), params, model)
 
     def _clipped(self, grads):
         """The gradient in float64, clipped."""

@@ -1,10 +1,12 @@
 """Schedules taken apart into what their numbers share, for tuning."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float
 
 import hindgrad as hg
 from hindgrad.apps.model import Hyper
@@ -22,7 +24,7 @@ their direction means nothing."""
 
 
 class Together(eqx.Module):
-    """The logarithm of an objective, as a function of parts of its hyperparameters.
+    """The hyperparameters of these parts.
 
     Every number of a schedule is the sum of what all numbers share, what its layer shares over
     the knots, what its knot shares over the layers, and its own. One hypergradient says little of
@@ -32,11 +34,15 @@ class Together(eqx.Module):
     A hypergradient beyond `limit` is made NaN, at which `hindgrad.tune` turns back.
     """
 
-    objective: hg.Objective
     limit: Float[ArrayLike, ""] = eqx.field(converter=jnp.float32, default=jnp.inf)
 
-    def __call__(self, parts: Parts, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jnp.log(self.objective(together(_limited(parts, self.limit)), key))
+    def __call__(self, parts: Parts) -> Hyper:
+        return together(_limited(parts, self.limit))
+
+
+def of_parts(objective: hg.Objective, largest: float = math.inf) -> hg.Reparametrised:
+    """The logarithm of an objective, as a function of parts of its hyperparameters."""
+    return hg.Reparametrised(objective, before=Together(largest), after=jnp.log)
 
 
 def limit(norm: float, kind: Kind) -> float:

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from hindgrad.apps.model import Hyper, Problem
-from hindgrad.apps.tune.parts import Parts, Together, apart, limit, together
+from hindgrad.apps.tune.parts import Parts, apart, limit, of_parts, together
 from hindgrad.apps.tune.trials import mean_valid_loss
 from hindgrad.apps.tuning import tune
 from hindgrad.tuning.tune import TuneResult
@@ -47,10 +47,10 @@ def tune_network(
     objective, start, optimizer = problem.objective, apart(begin), _optimizer(steps)
     # The norm that is ordinary here: that of the first step, which is not spent twice.
     first = tune(
-        Together(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
+        of_parts(objective), start, optimizer, steps=1, key=key, choose=_any, progress=False
     )
     result = tune(
-        Together(objective, limit(first.history[0].norm, problem.network.kind)),
+        of_parts(objective, limit(first.history[0].norm, problem.network.kind)),
         start,
         optimizer,
         steps=steps,

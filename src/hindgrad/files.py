@@ -35,18 +35,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps other calls out of a directory; the system ends it with the process.
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other calls out of a directory or a file; the system ends it with the process.
 
-    Raises `BlockingIOError` if another call holds it.
+    Raises `BlockingIOError` if another call holds it, unless this one is to `wait` for it.
     """
     if fcntl is None:
         yield
         return
-    handle = os.open(directory, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise
         except OSError:  # a file system that has no locks

@@ -1,5 +1,7 @@
 """Loaders, recorded as they are drawn, and read again on the way back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -86,6 +88,22 @@ def test_a_record_cut_short_by_a_kill(tmp_path):
     again = hg.recorded(Loader(seed=1), directory=tmp_path)
     for t in range(9):
         np.testing.assert_array_equal(again(t).data["x"], wanted[t])
+
+
+def test_calls_side_by_side_share_a_record(tmp_path):
+    """Whoever comes first writes a batch; all read the same."""
+
+    def read(seed):
+        batches = hg.recorded(Loader(40, seed=seed), directory=tmp_path)
+        return [np.asarray(batches(t).data["x"]) for t in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(read, range(4))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+    sources = [Loader(40, seed=seed) for seed in range(4)]
+    given = np.stack([[next(batches)["x"] for _ in range(40)] for batches in map(iter, sources)])
+    assert all((given[:, t] == x).all(axis=(1, 2)).any() for t, x in enumerate(first))
 
 
 def test_keys_of_batches():

@@ -14,7 +14,7 @@ from hindgrad import trees
 from hindgrad.arguments import as_folder
 from hindgrad.checkpoint import contents
 from hindgrad.errors import SourceError
-from hindgrad.files import read_json, write_json
+from hindgrad.files import locked, read_json, write_json
 from hindgrad.streams.reader import Reader, as_arrays, cast, check_like, failed, structs
 
 REMEDY = "All batches must be alike: let the loader drop the last, shorter one (drop_last=True)."
@@ -39,9 +39,9 @@ class Recording(Reader):
             raise ValueError("recorded(loader): the loader is empty: it gave no batch at all.")
         self._first, self._spec = first, structs(first)
         self._bytes = max(1, trees.nbytes(self._spec))
-        _check_same(folder, str(self._spec))
-        if self.count == 0:
-            self._append(first)
+        with locked(self._path, wait=True):
+            _check_same(folder, str(self._spec))
+        self._append(first)
 
     @property
     def spec(self):
@@ -60,8 +60,7 @@ class Recording(Reader):
                     f"The loader gave {self._drawn} batches, and the run has more steps. Give one "
                     "that begins again by itself, or fewer steps."
                 )
-            if self._drawn > self.count:  # the first ones may be from an earlier call
-                self._append(batch)
+            self._append(batch)
         with self._path.open("rb") as file:
             file.seek(t * self._bytes)
             leaves = [
@@ -96,11 +95,15 @@ class Recording(Reader):
         return batch
 
     def _append(self, batch):
+        """Records the batch just drawn, unless another call has, before or beside this one."""
         leaves = jax.tree.leaves(cast("The batch", batch, self._spec))
-        with self._path.open("r+b") as file:
-            file.seek(self.count * self._bytes)
-            file.truncate()
-            file.write(b"".join(np.ascontiguousarray(x).tobytes() for x in leaves))
+        with locked(self._path, wait=True):
+            if self.count != self._drawn - 1:
+                return
+            with self._path.open("r+b") as file:
+                file.seek(self.count * self._bytes)
+                file.truncate()
+                file.write(b"".join(np.ascontiguousarray(x).tobytes() for x in leaves))
 
 
 def _check_same(folder, spec):

@@ -165,8 +165,9 @@ def recorded(
     - `key`: from which each batch gets its key, a `jax.random.key(…)` or a seed; without it, the
       batches' `key` is None.
     - `directory`: where the file is, to be used again by another call (its loader is drawn as far,
-      and goes on from there); a temporary one unless given. It takes the bytes of a batch for each
-      step.
+      and goes on from there); a temporary one unless given, which goes with the process. It takes
+      the bytes of a batch for each step. Calls side by side may share it: each batch is that of
+      the first of them to need it.
 
     `batch.index` is None: which rows a loader chose only it knows. Where weights of examples need
     it, let the loader give the rows' numbers as a part of the batch.

@@ -68,7 +68,32 @@ def test_only_in_a_terminal_unless_asked_for(capsys, monkeypatch):
             bar.done(2)
             with bar.paused():
                 pass
-        assert bar.shown is terminal
+        assert bar.shown is (True if terminal else None)
         shown = capsys.readouterr()
         assert ("seed 0" in shown.err) is terminal
         assert not shown.out
+
+
+def test_a_line_now_and_then_in_a_log(capsys, monkeypatch):
+    """With the time left as far as the work tells; names with brackets are printed as they are."""
+    now = [0.0]
+    monkeypatch.setattr("hindgrad.progress.time.monotonic", lambda: now[0])
+    with Bar(100) as bar:
+        for i in range(50):
+            now[0] += 2.0
+            bar.stage(f"seed [{i}]")
+            bar.done(1)
+            if i == 3:
+                bar.note("kept in [folder]")
+        with bar.paused(), Bar(10, "tuning", shown=bar.shown) as inner:
+            inner.show(1)
+            now[0] += 31.0
+            inner.show(5, "value 1")
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "kept in [folder]",
+        "14% 0:03:04 left · seed [14]",
+        "29% 0:02:27 left · seed [29]",
+        "44% 0:01:55 left · seed [44]",
+        "50% 0:00:31 left · tuning 5/10: value 1",
+    ]

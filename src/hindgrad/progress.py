@@ -1,67 +1,65 @@
 """A progress bar for what takes minutes."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import IO, Any, cast
+
+
+EVERY = 30.0
+"""Seconds between two lines where there is no terminal."""
 
 
 class Bar:
     """Shows on standard error what share of the work is done, the time left, and what is being
-    done.
+    done: in a terminal as a bar, elsewhere (a log, say) as a line every half minute.
 
     **Arguments:**
 
     - `total`: the whole work, in any unit.
     - `stage`: what is being done first.
-    - `shown`: whether to show it; unless given it is shown where standard error is a terminal, and
-      vanishes in the end.
+    - `shown`: True lets the last of it stay, and False shows nothing; unless given, a bar vanishes
+      in the end, and of work that takes less than half a minute there is no line.
     """
 
     def __init__(self, total: int, stage: str = "starting", *, shown: bool | None = None):
-        self._total, self._name = total, stage
-        shown = False if _is_another_process() else shown
-        self._bar = None if shown is False else _progress(transient=shown is None)
-        if self._bar and shown is None and not self._bar.console.is_terminal:
-            self._bar = None
-        if self._bar:
-            self._task = self._bar.add_task(stage, total=total)
+        self._total, self._name, self._about, self._done = total, stage, stage, 0
+        is_silent = shown is False or _is_another_process()
+        self._view = None if is_silent else _view(total, lasting=bool(shown))
 
     def __enter__(self) -> "Bar":
-        if self._bar:
-            self._bar.start()
+        if self._view:
+            self._view.start(self._done, self._about)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._view:
+            self._view.stop(self._done, self._about)
 
     @property
-    def shown(self) -> bool:
-        """Whether somebody may be looking."""
-        return self._bar is not None
+    def shown(self) -> bool | None:
+        """How another bar is to be shown in place of this one, while it is paused."""
+        return False if self._view is None else self._view.shown
 
     def stage(self, name: str) -> None:
         """Says what is being done."""
         self._name = name
-        if self._bar:
-            self._bar.update(self._task, description=name)
+        self._look(self._done, name)
 
     def done(self, amount: int) -> None:
         """Counts work as done."""
-        if self._bar:
-            self._bar.advance(self._task, amount)
+        self._look(self._done + amount, self._about)
 
     def show(self, done: int, text: str = "") -> None:
         """Says how much work is done in all, and how it goes."""
-        if self._bar:
-            about = f"{self._name} {done}/{self._total}" + (f": {text}" if text else "")
-            self._bar.update(self._task, completed=done, description=about)
+        self._look(done, f"{self._name} {done}/{self._total}" + (f": {text}" if text else ""))
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
-        if self._bar:
-            self._bar.console.print(text)
+        if self._view:
+            self._view.note(text)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -72,6 +70,11 @@ class Bar:
         finally:
             self.__enter__()
 
+    def _look(self, done, about):
+        self._done, self._about = done, about
+        if self._view:
+            self._view.look(done, about)
+
 
 def _is_another_process():
     """Whether this is one of several processes of a run, and not the first."""
@@ -81,18 +84,83 @@ def _is_another_process():
     return jax.process_index() > 0
 
 
-def _progress(*, transient: bool) -> Any:
-    from rich import console, progress  # slow to import, and most calls show nothing
+def _view(total: int, *, lasting: bool) -> Any:
+    from rich.console import Console  # slow to import, and most calls show nothing
 
-    return progress.Progress(
-        progress.BarColumn(bar_width=30),
-        progress.TextColumn("{task.percentage:>3.0f}%"),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("left · {task.description}"),
-        console=console.Console(file=cast(IO[str], _Patient())),
-        speed_estimate_period=600,
-        transient=transient,
-    )
+    console = Console(file=cast(IO[str], _Patient()))
+    return (_Moving if console.is_terminal else _Lines)(console, total, lasting)
+
+
+class _Moving:
+    """A bar in a terminal."""
+
+    def __init__(self, console: Any, total: int, lasting: bool):
+        from rich import progress
+
+        self.shown = True
+        self._bar = progress.Progress(
+            progress.BarColumn(bar_width=30),
+            progress.TextColumn("{task.percentage:>3.0f}%"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("left · {task.description}", markup=False),
+            console=console,
+            speed_estimate_period=600,
+            transient=not lasting,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def start(self, done: int, about: str) -> None:
+        self.look(done, about)
+        self._bar.start()
+
+    def stop(self, done: int, about: str) -> None:
+        del done, about
+        self._bar.stop()
+
+    def look(self, done: int, about: str) -> None:
+        self._bar.update(self._task, completed=done, description=about)
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False)
+
+
+class _Lines:
+    """Lines in a log."""
+
+    def __init__(self, console: Any, total: int, lasting: bool):
+        self._console, self._total, self._lasting = console, total, lasting
+        self._begun = self._latest = time.monotonic()
+        self._notes: list[str] = []
+        self.shown = lasting or None
+
+    def start(self, done: int, about: str) -> None:
+        del done, about
+
+    def stop(self, done: int, about: str) -> None:
+        if self._lasting:
+            self._print(done, about)
+
+    def look(self, done: int, about: str) -> None:
+        if time.monotonic() - self._latest >= EVERY:
+            self._print(done, about)
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+        if self._lasting:
+            self._flush()
+
+    def _flush(self):
+        for text in self._notes:
+            self._console.print(text, markup=False, soft_wrap=True)
+        self._notes.clear()
+
+    def _print(self, done, about):
+        self._latest = time.monotonic()
+        share = done / max(self._total, 1)
+        left = (self._latest - self._begun) * (1 / share - 1) if share else None
+        time_left = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
+        self._notes.append(f"{share:.0%} {time_left} left · {about}")
+        self._flush()
 
 
 class _Patient:

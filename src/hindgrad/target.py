@@ -116,7 +116,7 @@ class InSegments(Target):
     function: Objective | Reparametrised
     adjoint: Adjoint
     directory: str | Path | None
-    progress: bool
+    progress: bool | None
 
     @property
     def is_smoothed(self):
@@ -188,7 +188,7 @@ def as_target(
     objective: Callable[..., Any],
     adjoint: Adjoint | None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Target:
     """What `caller` was asked to lower; a long run's segments are kept beneath `checkpoint`, and
     have a line of their own with `progress`.

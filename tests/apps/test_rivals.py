@@ -6,6 +6,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, recall_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.table import Table
@@ -64,6 +65,23 @@ def test_every_rival_is_better_than_saying_the_same(kind, key):
         for name, make in rivals.rivals(kind).items()
     }
     assert max(found, key=found.get) == rivals.MAJORITY
+
+
+def test_few_rows_take_one_thread(key, monkeypatch):
+    """On cores that others use too, threads that wait for each other take minutes."""
+    seen = []
+
+    class Counting(DummyClassifier):
+        def fit(self, x, y):
+            seen.append({pool["num_threads"] for pool in threadpool_info()})
+            return super().fit(x, y)
+
+    problem = problem_of(load_wine, "classification")
+    with threadpool_limits(2):
+        rivals.judged(problem, Counting(), key)
+        monkeypatch.setattr(rivals, "ONE_THREAD", 10)
+        rivals.judged(problem, Counting(), key)
+    assert seen == [{1}, {2}]
 
 
 def test_recall_of_a_class_without_rows_is_not_a_number():

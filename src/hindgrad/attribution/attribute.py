@@ -173,7 +173,8 @@ class Attribution(eqx.Module):
         - `seed`: draws the sets.
         - `side_by_side`: how many runs are trained at a time, under `vmap`; by the size of the
           parameters unless given.
-        - `progress`: whether to show a line with the time left; on a terminal unless given.
+        - `progress`: whether to show a line with the time left; unless given, on a terminal, and
+          elsewhere every half minute.
 
         Raises `ValueError` if an argument is out of its range, or it is not known which leaf
         holds the examples' weights.

@@ -174,7 +174,7 @@ def tune_rate(
     at: Sequence[int] | None = None,
     choose: Callable[..., np.ndarray] = np.mean,
     first: int | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Tuned:
     """The rate, and the decay, with which a baseline's mean loss after `steps` steps is lowest.
 

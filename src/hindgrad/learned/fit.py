@@ -50,7 +50,7 @@ def fit(
     evaluations: Whole = 128,
     every: Whole | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = True,
+    progress: bool | None = True,
     on_step: Callable[[Evaluation, PyTree], None] | None = None,
 ) -> FitResult:
     """Learns an optimizer's weights by gradient descent through the training that they do.

@@ -59,7 +59,8 @@ def hypergradient(
     - `slots`: how many positions between segments to keep at a time, the first one included; the
       others are computed again, the fewest possible. All unless given.
     - `checkpoint`: a directory where they are kept; in the host's memory unless given.
-    - `progress`: whether to show a line with the time left; on a terminal unless given.
+    - `progress`: whether to show a line with the time left; unless given, on a terminal, and
+      elsewhere every half minute.
 
     **Returns:**
 

@@ -63,7 +63,7 @@ def tune(
     choose: Callable[[PyTree], Any] | None = None,
     patience: Whole | None = 20,
     checkpoint: str | Path | None = None,
-    progress: bool = True,
+    progress: bool | None = True,
     diagnose: bool = True,
     on_step: Callable[[Record, PyTree], None] | None = None,
 ) -> TuneResult:

@@ -156,7 +156,7 @@ def learn(
     steps: int,
     key: PRNGKeyArray,
     checkpoint: Path | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Float[np.ndarray, " rows"]:
     """Learns a weight in [0, 1] for every row, their sum at most the budget.
 

@@ -157,7 +157,7 @@ def learn(
     steps: int,
     key: PRNGKeyArray,
     checkpoint: Path | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Learned:
     """One round of learning, from `start`. The answer is the best on the validation rows among the
     start, the best iterate, and the average of the last quarter of them."""

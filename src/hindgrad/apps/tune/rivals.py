@@ -16,6 +16,7 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from threadpoolctl import threadpool_limits
 
 from hindgrad.apps.model import Metrics, Problem, Rows
 from hindgrad.apps.settings import ArgumentError
@@ -53,6 +54,10 @@ CLASSES = {
     ("tabpfn", "regression"): "TabPFNRegressor",
 }
 
+ONE_THREAD = 20_000
+"""Below so many rows, OpenMP's threads gain little, and lose minutes where other work shares the
+cores: they wait for each other, busily, at every node of every tree."""
+
 LEAST = 1e-15
 """A probability of zero counts as this, as in scikit-learn's `log_loss`."""
 
@@ -80,9 +85,14 @@ def judged(
     """How a rival does on this key's draw, on the same numbers as the network, and its recall of
     each class if there are classes. `ValueError` if it cannot be trained on these rows."""
     train, valid, test = map(_arrays, (*problem.split(key), problem.test))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a default has not converged is part of it
-        estimator.fit(*train)
+    with threadpool_limits(1 if len(train[0]) < ONE_THREAD else None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a default has not converged is part of it
+            estimator.fit(*train)
+        return _as_judged(problem, estimator, valid, test)
+
+
+def _as_judged(problem, estimator, valid, test):
     if problem.network.kind == "regression":
         scale = float(problem.target_scale)
         squares = [np.mean((estimator.predict(x) - y) ** 2) for x, y in (valid, test)]

@@ -364,7 +364,7 @@ def test_statistics_that_nothing_reads_are_not_kept(x64):
         lambda state, params, loss: state * jnp.sum(params["w"]),  # in its own derivative
         lambda state, params, loss: jnp.tanh(state),
         lambda state, params, loss: state + loss * state,
-        lambda state, params, loss: jax.lax.fori_loop(0, 2, lambda _, s: s * 0.5 + loss, state),
+        lambda state, params, loss: jax.lax.fori_loop(0, 2, lambda _, s: s * 0.5 * loss, state),
     ],
 )
 def test_what_a_derivative_reads_is_kept(x64, change):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import IO, Any, cast
 
-
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
 

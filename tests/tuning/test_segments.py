@@ -60,8 +60,8 @@ def test_of_other_hyperparameters(monkeypatch, tmp_path):
     wanted = hg.tune(lambda h: of_logs(h), hyper, optax.adam(0.05), **options)
     for name in HYPER:
         np.testing.assert_allclose(found.hyper[name], wanted.hyper[name], rtol=1e-4)
+    monkeypatch.setattr(target, "LONG", 10**6)
     with pytest.raises(TypeError, match="needs an Objective"):
-        monkeypatch.setattr(target, "LONG", 10**6)
         hg.tune(of_logs, hyper, optax.adam(0.05), adjoint=hg.Stored(), **options)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hindgrad.lazy import public_names
 
 if TYPE_CHECKING:  # at run time each is loaded when it is first asked for
+    from hindgrad.apps.cleaner import HindgradCleaner as HindgradCleaner
     from hindgrad.apps.estimators import HindgradClassifier as HindgradClassifier
     from hindgrad.apps.estimators import HindgradRegressor as HindgradRegressor
     from hindgrad.apps.saved import Model as Model

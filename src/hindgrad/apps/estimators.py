@@ -1,27 +1,24 @@
 """Networks tuned by hypergradient, as scikit-learn's estimators."""
 
 import abc
-import numbers
 from typing import Any, final
 
 import jax
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hindgrad.apps.model import Form, Network, problem_of
 from hindgrad.apps.saved import Model, softmax
-from hindgrad.apps.settings import GREATEST
 from hindgrad.apps.splits import Whole, split_of
 from hindgrad.apps.table import DataError, Kind, Table
-from hindgrad.apps.tables.columns import Coded, Column, code
-from hindgrad.apps.tables.uses import check_finite
-from hindgrad.apps.tables.words import counted, quoted
+from hindgrad.apps.tables.columns import Coded
 from hindgrad.apps.tune.keep import model_of, refit
 from hindgrad.apps.tune.tuning import tuned_hyper
+from hindgrad.apps.validated import checked, is_count, tagged, validated
 
 BATCH = 64
 LEAST = 10
@@ -29,7 +26,7 @@ LEAST = 10
 
 
 class _Network(BaseEstimator, abc.ABC):
-    """What both estimators take."""
+    """What both networks take."""
 
     def __init__(
         self,
@@ -77,7 +74,8 @@ class HindgradClassifier(ClassifierMixin, _Network):
         Raises `ValueError` if there is one class only, or rows, classes or arguments cannot be
         used.
         """
-        coded, y = _validated(self, X, y)
+        _check_arguments(self)
+        coded, y = validated(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -100,7 +98,7 @@ class HindgradClassifier(ClassifierMixin, _Network):
 
     def __sklearn_tags__(self):
         tags = ClassifierMixin.__sklearn_tags__(self)  # type: ignore[attr-defined]
-        return _tagged(tags)
+        return tagged(tags)
 
 
 @final
@@ -113,7 +111,8 @@ class HindgradRegressor(RegressorMixin, _Network):
 
         Raises `ValueError` if rows, values or arguments cannot be used.
         """
-        coded, y = _validated(self, X, y, numeric=True)
+        _check_arguments(self)
+        coded, y = validated(self, X, y, numeric=True)
         self.model_ = _fitted(self, coded, np.asarray(y, np.float64), "regression", ())
         return self
 
@@ -124,14 +123,7 @@ class HindgradRegressor(RegressorMixin, _Network):
 
     def __sklearn_tags__(self):
         tags = RegressorMixin.__sklearn_tags__(self)  # type: ignore[attr-defined]
-        return _tagged(tags)
-
-
-def _tagged(tags):
-    tags.input_tags.allow_nan = True
-    tags.input_tags.string = True
-    tags.input_tags.categorical = True
-    return tags
+        return tagged(tags)
 
 
 def _check_arguments(estimator: Any) -> None:
@@ -139,80 +131,18 @@ def _check_arguments(estimator: Any) -> None:
     name = type(estimator).__name__
     hidden = estimator.hidden
     if not isinstance(hidden, (tuple, list, np.ndarray)) or not all(
-        _is_count(width, 1) for width in hidden
+        is_count(width, 1) for width in hidden
     ):
         raise ValueError(
             f"{name}: hidden is {hidden!r}; give the widths of the hidden layers, as (128, 128)."
         )
     for option, least in (("steps", 1), ("steps_outer", 0), ("batch", 1)):
         value = getattr(estimator, option)
-        if not _is_count(value, least) and not (option == "batch" and value is None):
+        if not is_count(value, least) and not (option == "batch" and value is None):
             raise ValueError(f"{name}: {option} is {value!r}; give a whole number from {least}.")
     valid = estimator.valid
     if not isinstance(valid, (int, float, np.floating)) or not 0 < valid < 1:
         raise ValueError(f"{name}: valid is {valid!r}; give a share between 0 and 1.")
-
-
-def _is_count(value: Any, least: int) -> bool:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return whole and least <= int(value) <= GREATEST
-
-
-def _validated(
-    estimator: Any, X: Any, y: Any, *, numeric: bool = False
-) -> tuple[Coded, np.ndarray]:
-    """Rows and labels, checked as scikit-learn's estimators do."""
-    _check_arguments(estimator)
-    if y is None:
-        raise ValueError("requires y to be passed, but the target y is None")
-    if isinstance(X, pd.DataFrame):
-        validate_data(estimator, X, skip_check_array=True)  # type: ignore[arg-type]
-        for count, what in zip(X.shape, ("sample", "feature"), strict=True):
-            if not count:
-                raise ValueError(
-                    f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
-                    f"required by {type(estimator).__name__}."
-                )
-        y = column_or_1d(y, warn=True)
-        if len(y) != len(X):
-            raise ValueError(f"X has {len(X)} rows and y {len(y)}; give a label for each row.")
-        if numeric:
-            y = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
-        coded = code(_named(X))
-    else:
-        options: dict[str, Any] = {"ensure_all_finite": "allow-nan", "y_numeric": numeric}
-        X, y = validate_data(estimator, X, y, dtype=None, **options)
-        coded = _coded_array(X)
-    if pd.isna(y).any():
-        count = counted(int(pd.isna(y).sum()), "row")
-        raise ValueError(f"y contains NaN or None ({count}); leave these out.")
-    if numeric and not np.all(np.abs(np.asarray(y, np.float64)) < np.finfo(np.float32).max):
-        raise ValueError("y contains infinity or a value too large for float32; scale it.")
-    return _checked(coded), y
-
-
-def _checked(coded: Coded) -> Coded:
-    """The same values. Raises `ValueError` if some are infinite or too large."""
-    try:
-        check_finite("X", coded)
-    except DataError as error:
-        raise ValueError(str(error)) from error
-    return coded
-
-
-def _coded_array(X: np.ndarray) -> Coded:
-    names = [f"x{i}" for i in range(X.shape[1])]
-    if X.dtype.kind in "biuf":
-        return Coded(tuple(Column(name) for name in names), X.astype(np.float64))
-    return code(pd.DataFrame(X, columns=names))
-
-
-def _named(X: pd.DataFrame) -> pd.DataFrame:
-    names = [str(name) for name in X.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"X has more than one column named {quoted(twice)}; rename them.")
-    return X.set_axis(names, axis=1).reset_index(drop=True)
 
 
 def _outputs(estimator: Any, X: Any) -> np.ndarray:
@@ -228,7 +158,7 @@ def _outputs(estimator: Any, X: Any) -> np.ndarray:
         coded = model.code(rows)
     except DataError as error:
         raise ValueError(str(error)) from error
-    return model.outputs(_checked(coded))
+    return model.outputs(checked(coded))
 
 
 def _fitted(

@@ -1,46 +1,21 @@
 """`hindgrad clean`: finds the rows whose labels are wrong."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
-from hindgrad import cost
 from hindgrad.apps.clean import outputs as clean_outputs
 from hindgrad.apps.clean.settings import Clean
-from hindgrad.apps.clean.suspicion import (
-    DIVISIONS,
-    FOLDS,
-    Cleaning,
-    Learner,
-    cleaning,
-    learn,
-    opinion,
-)
+from hindgrad.apps.clean.suspicion import Learner
+from hindgrad.apps.clean.weighing import Rows, suspicion, trust
 from hindgrad.apps.console import say
 from hindgrad.apps.datasets import NAMES
 from hindgrad.apps.model import center_and_scale, weights
 from hindgrad.apps.settings import check_positions, check_room, identity
 from hindgrad.apps.table import DataError, Table, check_classes, read_as_asked, read_like
 from hindgrad.apps.work import Work
-from hindgrad.progress import Bar
-from hindgrad.tuning.tune import HELD_OUT_DRAWS
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table's rows, and those of a trusted file after them."""
-
-    x: np.ndarray
-    """Features as a network takes them, [rows, features]."""
-    y: np.ndarray
-    trusted: np.ndarray
-    """Which labels are known to be right."""
-    groups: np.ndarray | None = None
-    """Numbers of groups that no half and no fold divides, if there are any."""
 
 
 def run(settings: Clean, console: Console) -> None:
@@ -66,63 +41,18 @@ def run(settings: Clean, console: Console) -> None:
     clean_outputs.show(results, settings.out, console)
 
 
-def suspicion(rows: Rows, learner: Learner, settings: Clean, work: Work) -> dict[str, list]:
-    """For each row the learned weight, the confidence of networks trained with the weights, and
-    the class that they find likeliest.
-
-    How many labels are right, the sum that the weights may have, is counted by networks trained
-    on all rows alike: as many as agree with them.
-    """
-    problem = cleaning(rows.x, rows.y, rows.trusted, learner, rows.groups)
-    key = jax.random.key(settings.seed)
-    tune_cost = cost.tuning(settings.steps_outer, HELD_OUT_DRAWS)
-    total = (1 + DIVISIONS) * FOLDS + settings.repeats * tune_cost
-    with Bar(total) as bar:
-        bar.stage("a first opinion")
-        budget = work.kept("budget", lambda: _budget(problem, rows, jax.random.fold_in(key, 0)))
-        bar.done(FOLDS)
-        learned = []
-        for i in range(settings.repeats):
-            bar.stage(f"learning weights, {i + 1} of {settings.repeats}")
-
-            def weights(i=i):
-                with bar.paused():
-                    return learn(
-                        problem,
-                        budget=budget,
-                        steps=settings.steps_outer,
-                        key=jax.random.fold_in(key, 2 + i),
-                        checkpoint=work.folder / f"tuning-{i}",
-                        progress=bar.shown,
-                    ).tolist()
-
-            learned.append(work.kept(f"weights-{i}", weights))
-            bar.done(tune_cost)
-        mean = np.mean(learned, axis=0)
-        bar.stage("a second opinion")
-        draw = jax.random.fold_in(key, 1)
-        asked = work.kept("opinion", lambda: _asked(problem, mean, draw))
-        bar.done(DIVISIONS * FOLDS)
-    return {"learned": mean.tolist(), **asked}
-
-
-def _budget(problem: Cleaning, rows: Rows, key: jax.Array) -> float:
-    likelier = opinion(problem, np.ones(len(rows.y)), key, 1).argmax(axis=1)
-    return float(np.sum(rows.trusted | (likelier == rows.y)))
-
-
-def _asked(problem: Cleaning, weights: np.ndarray, key: jax.Array) -> dict[str, list]:
-    probabilities = opinion(problem, weights, key, DIVISIONS)
-    own = probabilities[np.arange(len(probabilities)), np.asarray(problem.y)]
-    return {"confidence": own.tolist(), "likelier": probabilities.argmax(axis=1).tolist()}
-
-
 def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) -> dict[str, Any]:
     """Everything that the outputs are made of."""
-    found = suspicion(rows, _learner(settings, table), settings, work)
+    found = suspicion(
+        rows,
+        _learner(settings, table),
+        steps_outer=settings.steps_outer,
+        repeats=settings.repeats,
+        seed=settings.seed,
+        work=work,
+    )
     count = len(table.y)
-    weights = (np.array(found["learned"]) + np.array(found["confidence"])) / 2
-    weights = np.where(rows.trusted, 1.0, weights)[:count]
+    weights = trust(rows, found)[:count]
     likelier = np.where(rows.trusted, rows.y, found["likelier"])[:count]
     order = np.lexsort((np.arange(count), weights))
     suspicious = int(np.sum(weights < 0.5))

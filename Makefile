@@ -20,8 +20,8 @@ test: test-quick test-optimised
 # the compiler's optimisations.
 OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
 	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
-	tests/adjoints/test_reversible_layout.py \
-	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py tests/test_model_state.py \
+	tests/adjoints/test_reversible_layout.py tests/adjoints/test_reversible_state.py \
+	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py \
 	tests/test_microbatches.py tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 test-quick: $(READY)

@@ -12,13 +12,24 @@ import pytest
 from flax import nnx
 
 import hindgrad as hg
+from tests.stateful import (
+    HYPER,
+    STEPS,
+    assert_close,
+    by_hand,
+    loss,
+    objective,
+    rows,
+    score,
+    start,
+    training,
+)
 
 EXACT = {
     "stored": hg.Stored(),
     "checkpointed": hg.Checkpointed(slots=2),
     "forward": hg.Forward(),
     "forward by blocks": hg.Forward(block=2),
-    "reversible": hg.Reversible(),
     "truncated": hg.Truncated(7),
 }
 
@@ -28,77 +39,6 @@ def ranks():
     """The layers of Equinox and Flax add vectors to matrices."""
     with jax.numpy_rank_promotion("allow"):
         yield
-
-
-STEPS, DECAY = 7, 0.9
-HYPER = {"rate": 0.1, "decay": 0.8, "width": 1.0, "variance": 0.7}
-
-
-def rows():
-    x = jax.random.normal(jax.random.key(0), (60, 4))
-    return x, jnp.tanh(x[:, :3] @ jnp.arange(9.0).reshape(3, 3) / 5)
-
-
-def loss(params, hyper, batch, state):
-    """Normalised by the batch, moved by what is carried: floats, a count and a key."""
-    x, y = batch.data
-    z = x @ params["w"]
-    mean, variance = z.mean(0), z.var(0)
-    toward = lambda old, new: hyper["decay"] * old + (1 - hyper["decay"]) * new
-    after = {
-        "mean": toward(state["mean"], mean),
-        "variance": toward(state["variance"], variance),
-        "count": state["count"] + 1,
-        "key": jax.random.fold_in(state["key"], 1),
-    }
-    noise = 0.01 * state["count"] * jax.random.normal(state["key"], y.shape)
-    normal = (z - mean) / jnp.sqrt(variance + 1e-3) + 0.1 * jnp.tanh(state["mean"]) + noise
-    return jnp.mean((normal * params["gain"] - y) ** 2), after
-
-
-def score(params, hyper, key, state):
-    x, y = rows()
-    z = (x @ params["w"] - state["mean"]) / jnp.sqrt(state["variance"] + 1e-3)
-    return jnp.mean((z * params["gain"] - y) ** 2)
-
-
-def start(hyper, key):
-    params = {"w": jnp.eye(4, 3) * hyper["width"] + 0.1, "gain": jnp.ones(3)}
-    state = {"mean": jnp.zeros(3), "variance": jnp.ones(3) * hyper["variance"]}
-    return params, state | {"count": jnp.int32(0), "key": jax.random.key(3)}
-
-
-def batches():
-    return hg.minibatches(rows(), size=12, key=1)
-
-
-def training(loss=loss, **options):
-    optimizer = hg.Momentum(lambda h, t: h["rate"], DECAY)
-    given = {"optimizer": optimizer, "batches": batches(), "steps": STEPS}
-    return hg.Training(loss, **given | options)
-
-
-def objective(init=start, score=score, **options):
-    return hg.Objective(training(**options), init=init, score=score)
-
-
-def by_hand(hyper, loss=loss, score=score, init=start):
-    """Momentum, step by step, differentiated by JAX."""
-    params, state = init(hyper, None)
-    params, fixed = eqx.partition(params, eqx.is_inexact_array)
-    velocity = jax.tree.map(jnp.zeros_like, params)
-    for t in range(STEPS):
-        whole = lambda p, t=t, s=state: loss(eqx.combine(p, fixed), hyper, batches()(t), s)
-        grads, state = jax.grad(whole, has_aux=True)(params)
-        velocity = jax.tree.map(lambda v, g: DECAY * v - (1 - DECAY) * g, velocity, grads)
-        params = jax.tree.map(lambda p, v: p + hyper["rate"] * v, params, velocity)
-    return score(eqx.combine(params, fixed), hyper, None, state)
-
-
-def assert_close(found, wanted, rtol=1e-9):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -119,21 +59,6 @@ def test_side_by_side_and_compiled(x64):
         jax.vmap(lambda rate: jax.grad(lambda r: function(HYPER | {"rate": r}))(rate))
     )(rates)
     assert_close(of(objective()), of(by_hand))
-
-
-def test_a_rule_of_the_loss(x64):
-    """Reverse over reverse, where the loss has a rule that is not its derivative."""
-    clipped = jax.custom_vjp(lambda x: x)
-    clipped.defvjp(lambda x: (x, None), lambda _, d: (jnp.clip(d, -1e-3, 1e-3),))
-
-    def with_rule(params, hyper, batch, state):
-        value, after = loss(params, hyper, batch, state)
-        return value + jnp.sum(clipped(params["w"]) ** 2 * state["variance"]), after
-
-    wanted = jax.grad(lambda h: by_hand(h, with_rule))(HYPER)
-    for adjoint in (hg.Stored(), hg.Reversible()):
-        found = jax.grad(lambda h, a=adjoint: objective(loss=with_rule)(h, adjoint=a))(HYPER)
-        assert_close(found, wanted)
 
 
 def test_derivative_with_respect_to_the_state(x64):
@@ -193,8 +118,8 @@ def test_equinox(x64):
     hyper = {"rate": 0.1}
     wanted = jax.grad(lambda h: by_hand(h, loss, score, init))(hyper)
     value = objective(init, score, loss=loss)
-    for name in ("stored", "forward", "reversible"):
-        assert_close(jax.grad(lambda h, n=name: value(h, adjoint=EXACT[n]))(hyper), wanted)
+    for adjoint in (hg.Stored(), hg.Forward(), hg.Reversible()):
+        assert_close(jax.grad(lambda h, a=adjoint: value(h, adjoint=a))(hyper), wanted)
     of_pair = objective(init(hyper, None), score, loss=loss)
     assert_close(jax.grad(of_pair)(hyper), wanted)
 
@@ -313,74 +238,6 @@ def test_real_time_tuning():
     assert abs(forwards.hyper["decay"] - HYPER["decay"]) > 1e-3
     assert_close(forwards.hyper, backwards.hyper, rtol=1e-4)
     assert_close(forwards.model_state["mean"], backwards.model_state["mean"], rtol=1e-3)
-
-
-def test_a_state_that_is_too_large_to_keep():
-    adjoint = hg.Reversible(budget=100)
-    with pytest.raises(ValueError, match=r"7 steps of \d+ bytes are \d+ bytes.*Checkpointed"):
-        jax.grad(lambda h: objective()(h, adjoint=adjoint))(HYPER)
-
-
-def averaging(params, hyper, batch, state):
-    """What is normalised by the batch reads no statistics; it moves them, and averages weights."""
-    x, y = batch.data
-    z = x @ params["w"]
-    after = {
-        "mean": 0.9 * state["mean"] + 0.1 * z.mean(0),
-        "variance": jnp.where(state["count"] == 0, z.var(0), state["variance"] * 0.9 + z.var(0)),
-        "count": state["count"] + 1,
-        "weights": optax.incremental_update(params["w"], state["weights"], hyper["width"] * 0.1),
-    }
-    normal = (z - z.mean(0)) / jnp.sqrt(z.var(0) + 1e-3)
-    return jnp.mean((normal * params["gain"] - y) ** 2), after
-
-
-def averaged(hyper, key):
-    params, state = start(hyper, key)
-    return params, {**{k: state[k] for k in ("mean", "variance", "count")}, "weights": params["w"]}
-
-
-def score_of_averages(params, hyper, key, state):
-    return score({**params, "w": state["weights"]}, hyper, key, state)
-
-
-def test_statistics_that_nothing_reads_are_not_kept(x64):
-    """Reversible keeps the count, which decides, and the weights, whose rate of averaging is a
-    hyperparameter: 4 and 96 bytes a step, not the other 48."""
-    value = objective(averaged, score_of_averages, loss=averaging)
-    wanted = jax.grad(lambda h: by_hand(h, averaging, score_of_averages, averaged))(HYPER)
-    wanted = jax.tree.map(lambda g: g.astype(jnp.float64), wanted)
-    found = jax.grad(lambda h: value(h, adjoint=hg.Reversible(budget=7 * 100)))(HYPER)
-    assert_close(found, wanted)
-    with pytest.raises(ValueError, match="7 steps of 100 bytes are 700 bytes"):
-        jax.grad(lambda h: value(h, adjoint=hg.Reversible(budget=7 * 100 - 1)))(HYPER)
-    segments = hg.hypergradient(value, HYPER, key=0, adjoint=hg.Reversible(), segments=3)
-    assert_close(segments.gradient, wanted)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda state, params, loss: state * jnp.sum(params["w"]),  # in its own derivative
-        lambda state, params, loss: jnp.tanh(state),
-        lambda state, params, loss: state + loss * state,
-        lambda state, params, loss: jax.lax.fori_loop(0, 2, lambda _, s: s * 0.5 * loss, state),
-    ],
-)
-def test_what_a_derivative_reads_is_kept(x64, change):
-    def moving(params, hyper, batch, state):
-        value, _ = averaging(params, hyper, batch, averaged(HYPER, None)[1])
-        return value, change(state, params, value)
-
-    def init(hyper, key):
-        return start(hyper, key)[0], jnp.full(2, hyper["variance"])
-
-    of_state = lambda params, hyper, key, state: jnp.sum(state**2)
-    value = objective(init, of_state, loss=moving)
-    wanted = jax.grad(lambda h: by_hand(h, moving, of_state, init))(HYPER)
-    assert_close(jax.grad(lambda h: value(h, adjoint=hg.Reversible()))(HYPER), wanted, rtol=1e-8)
-    with pytest.raises(ValueError, match="16 bytes"):
-        jax.grad(lambda h: value(h, adjoint=hg.Reversible(budget=1)))(HYPER)
 
 
 SOLVERS = [

@@ -93,8 +93,9 @@ class HindgradCleaner(BaseEstimator):
         layers = hidden_layers(tuple(int(width) for width in self.hidden))
         learner = Learner((table.encoder.width, *layers, len(names)), self.steps)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        options = {"steps_outer": self.steps_outer, "repeats": self.repeats, "seed": seed}
-        found = suspicion(rows, learner, **options)
+        found = suspicion(
+            rows, learner, steps_outer=self.steps_outer, repeats=self.repeats, seed=seed
+        )
         self.weights_ = trust(rows, found)
         self.suspicious_ = self.weights_ < 0.5
         self.likelier_ = self.classes_[np.asarray(found["likelier"])]

@@ -247,7 +247,6 @@ def _tune(job: _Job) -> dict[str, Any]:
             draws=job.draws("choose", DRAWS),
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
             progress=job.bar.shown,
-            diagnose=True,
         )
     return {
         "hyper": dump_hyper(hyper),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 
-from hindgrad.apps.tune.search import quiet_study
+from hindgrad.apps.tune.studies import quiet_study
 
 Point = dict[str, float]
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
@@ -22,6 +23,8 @@ from hindgrad.apps.tune import command as module
 from hindgrad.apps.tune import rivals
 from hindgrad.apps.tune.hyperfile import read_hyper
 from hindgrad.apps.tune.outputs import FILES
+from hindgrad.apps.tune.studies import Studies, distributions
+from hindgrad.tuning.state import Record
 
 SMALL = ["--hidden", "6", "--steps", "10", "--batch", "16", "--steps-outer", "2", "--seeds", "2"]
 SMALL += ["--no-rivals"]
@@ -304,3 +307,40 @@ def test_rivals_that_are_not_there_are_refused(data, tmp_path, capsys, monkeypat
     assert main([*call, "--no-rivals"]) == 2
     assert "--no-rivals leaves them out" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+def test_trials_are_entered_in_a_storage(data, tmp_path, capsys):
+    """The searches' and the tuning's, as they end; another call of the same replaces them."""
+    storage = f"sqlite:///{tmp_path / 'trials.db'}"
+    call = ["tune", str(data / "wine.csv"), "--out", str(tmp_path / "wine"), *SMALL, "--overwrite"]
+    for _ in range(2):
+        assert main([*call, "--seeds", "1", "--storage", storage]) == 0
+    studies = optuna.study.get_all_study_summaries(storage)
+    arms = {summary.study_name.split(", ", 2)[2] for summary in studies}
+    assert arms == {*module.SEARCHES, "tuned"}
+    (run,) = results(tmp_path / "wine")["runs"]
+    for summary in studies:
+        study = optuna.load_study(study_name=summary.study_name, storage=storage)
+        name = summary.study_name.split(", ", 2)[2]
+        if name != "tuned":
+            assert min(trial.value for trial in study.trials) > 0
+            continue
+        np.testing.assert_allclose([t.value for t in study.trials], run["history"], rtol=1e-6)
+        assert "rate 0" in study.trials[0].params
+    capsys.readouterr()
+    assert main([*call, "--storage", "nosuch://here"]) == 2
+    assert "--storage nosuch://here cannot be opened" in capsys.readouterr().err
+
+
+def test_a_tuning_that_goes_on_is_entered_once(tmp_path):
+    journal = str(tmp_path / "trials.log")
+    space = distributions({"x": (-1.0, 1.0)})
+    record = lambda step, value: Record(step, value, 1.0, 1.0, "accepted")
+    for steps, anew in ((3, True), (5, False)):  # killed after the third, then resumed
+        enter = Studies(journal).recorder("tuned", lambda hyper: {"x": hyper}, space, anew=anew)
+        for step in range(max(0, steps - 3), steps):
+            enter(record(step, float("nan") if step == 1 else 0.1 * step), 0.1)
+    study = optuna.load_study(study_name="tuned", storage=Studies(journal).storage)
+    assert [trial.user_attrs["step"] for trial in study.trials] == list(range(5))
+    assert study.trials[1].state.name == "FAIL"
+    assert study.best_value == pytest.approx(1.0)

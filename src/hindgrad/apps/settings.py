@@ -155,7 +155,7 @@ def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str,
     values = {
         names.get(field.name, field.name.replace("_", "-")): getattr(settings, field.name)
         for field in dataclasses.fields(settings)
-        if field.name not in ("out", "resume", "overwrite")
+        if field.name not in ("out", "resume", "overwrite", "storage")
     }
     return {name: _plain(value) for name, value in values.items()}
 

@@ -32,8 +32,10 @@ from hindgrad.apps.tables.words import first_line
 from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.keep import keep
+from hindgrad.apps.tune.parts import Parts, together
 from hindgrad.apps.tune.search import Sampler, Space, search
 from hindgrad.apps.tune.settings import BATCH, Tune
+from hindgrad.apps.tune.studies import Studies, distributions
 from hindgrad.apps.tune.trials import (
     dump_hyper,
     learning_curve,
@@ -44,6 +46,7 @@ from hindgrad.apps.tune.trials import (
 from hindgrad.apps.tune.tuning import DRAWS, tune_network
 from hindgrad.apps.work import Work, finite
 from hindgrad.progress import Bar
+from hindgrad.tuning.state import Record
 
 JUDGES = 10
 """Other fresh draws, over which every arm is judged in the end."""
@@ -76,10 +79,11 @@ def run(settings: Tune, console: Console) -> None:
     call = identity(settings, {"start": "from"})
     call |= {"batch": network.batch, "fingerprint": table.fingerprint()}
     makes = rivals.rivals(table.kind, settings.also) if settings.rivals else {}
+    studies = Studies(settings.storage)
 
     def compute() -> dict[str, Any]:
         say(console, table.notes)
-        return _results(settings, call, table, network, start, makes, work)
+        return _results(settings, call, table, network, start, makes, studies, work)
 
     results = work.results(
         call,
@@ -131,6 +135,9 @@ class _Job:
     work: Work
     seed: int
     bar: Bar
+    studies: Studies
+    data: str
+    """What the studies' names begin with."""
 
     def draws(self, purpose: str, count: int) -> list[jax.Array]:
         """Keys that are kept apart by their purpose."""
@@ -140,6 +147,10 @@ class _Job:
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
         return self.work.kept(f"seed-{self.seed}/{name}", compute)
 
+    def study(self, arm: str) -> str:
+        """The name of an arm's study."""
+        return f"{self.data}, seed {self.seed}, {arm}"
+
 
 def _results(
     settings: Tune,
@@ -148,20 +159,22 @@ def _results(
     network: Network,
     start: Hyper | None,
     makes: Mapping[str, rivals.Make],
+    studies: Studies,
     work: Work,
 ) -> dict[str, Any]:
     """Everything that the outputs are made of."""
     begin = network.defaults() if start is None else start
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
-    runs = []
+    runs, data = [], f"{table.name} {call['fingerprint'][:6]}"
     with Bar(_total(settings, len(searches), len(makes))) as bar:
         for seed in seeds:
             problem, _ = draw_problem(
                 table, network, test=settings.test, valid=settings.valid, seed=seed
             )
             key = jax.random.key(seed)
-            job = _Job(problem, begin, settings.steps_outer, key, work, seed, bar)
+            counts = settings.steps_outer, key, work, seed
+            job = _Job(problem, begin, *counts, bar, studies, data)
             run = _seed(job, searches, settings.start is not None)
             beside = {name: _rival(job, name, make) for name, make in makes.items()}
             runs.append({"seed": seed, **run, "rivals": beside})
@@ -247,6 +260,7 @@ def _tune(job: _Job) -> dict[str, Any]:
             draws=job.draws("choose", DRAWS),
             checkpoint=job.work.folder / f"seed-{job.seed}" / "tuning",
             progress=job.bar.shown,
+            on_step=_recorder(job),
         )
     return {
         "hyper": dump_hyper(hyper),
@@ -254,6 +268,15 @@ def _tune(job: _Job) -> dict[str, Any]:
         "history": [finite(np.exp(record.value)) for record in result.history],
         "how": result.message,
     }
+
+
+def _recorder(job: _Job) -> Callable[[Record, Parts], None]:
+    """Enters the tuning's steps beside the trials of the searches, by the same coordinates."""
+    network = job.problem.network
+    space = Space(True, len(network.sizes) - 1, network.form.knots)
+    params = lambda parts: space.point(together(parts))
+    limits = distributions(space.names)
+    return job.studies.recorder(job.study("tuned"), params, limits, anew=not job.work.resume)
 
 
 def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
@@ -270,6 +293,7 @@ def _search(job: _Job, name: str, budget: int) -> dict[str, Any]:
         draws=job.draws("choose", DRAWS),
         key=jax.random.fold_in(job.key, 100 + list(SEARCHES).index(name)),
         advance=job.bar.done,
+        begin=lambda make: job.studies.begin(job.study(name), make()),
     )
     looks = job.draws("look", LOOKS)
     trace = [

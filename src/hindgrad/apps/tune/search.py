@@ -1,6 +1,5 @@
 """Random search and TPE, by Optuna, with the same budget as tuning by hypergradient."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optuna
 from jaxtyping import PRNGKeyArray
-from optuna.distributions import BaseDistribution, FloatDistribution
 
 from hindgrad.apps.model import Hyper, Problem
+from hindgrad.apps.tune.studies import distributions, quiet_study
 from hindgrad.apps.tune.trials import mean_valid_loss, trials
 
 Sampler = Literal["random", "TPE"]
@@ -110,12 +109,13 @@ def search(
     draws: Sequence[PRNGKeyArray],
     key: PRNGKeyArray,
     advance: Callable[[int], None] = lambda _: None,
+    begin: Callable[[Callable[[], optuna.samplers.BaseSampler]], optuna.Study] = quiet_study,
 ) -> Found:
     """Searches with a budget of `budget` trainings.
 
     Each trial is a training on a fresh draw, as each step of the tuning is; `start` is the first.
     A part of the budget goes to looking again at the best candidates, on `draws`, the very draws
-    by which tuning chooses its answer.
+    by which tuning chooses its answer. `begin` makes the study.
     """
     number = int(jax.random.randint(key, (), 0, 2**31 - 1))
     samplers = {
@@ -124,17 +124,15 @@ def search(
             optuna.samplers.TPESampler, seed=number, multivariate=True, constant_liar=True
         ),
     }
-    study = quiet_study(samplers[sampler])
+    study = begin(samplers[sampler])
     study.enqueue_trial(space.point(start))
-    distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(*limits) for name, limits in space.names.items()
-    }
+    limits = distributions(space.names)
     finalists = min(FINALISTS, max(budget // 4, 0) // len(draws))
     explore = budget - finalists * len(draws)
     tried: list[tuple[float, Hyper]] = []
     incumbents: list[tuple[int, Hyper]] = []
     while len(tried) < explore:
-        asked = [study.ask(distributions) for _ in range(min(TOGETHER, explore - len(tried)))]
+        asked = [study.ask(limits) for _ in range(min(TOGETHER, explore - len(tried)))]
         hypers = [space.hyper(trial.params) for trial in asked]
         keys = [jax.random.fold_in(key, len(tried) + i) for i in range(len(asked))]
         results = trials(problem, hypers, keys)
@@ -151,11 +149,3 @@ def search(
         advance(finalists * len(draws))
     value, hyper = best[0]
     return Found(hyper, value, budget, [*incumbents, (budget, hyper)])
-
-
-def quiet_study(sampler: Callable[[], optuna.samplers.BaseSampler]) -> optuna.Study:
-    """A study in memory, without Optuna's notes and warnings."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.create_study(sampler=sampler())

@@ -83,6 +83,9 @@ class Tune:
     forest, gradient boosting, its own network; and with always saying the same."""
     also: tuple[Literal["catboost", "tabpfn"], ...] = ()
     """Further rivals, from libraries that are installed."""
+    storage: Annotated[str | None, tyro.conf.arg(metavar="URL|FILE")] = None
+    """An Optuna storage, such as sqlite:///runs.db, in which every trial is entered as it ends, for
+    optuna-dashboard to show; several calls may share one."""
     resume: Resume = False
     overwrite: Overwrite = False
 

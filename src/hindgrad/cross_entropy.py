@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hindgrad import trees
 from hindgrad.arguments import as_whole
 
 
@@ -29,7 +30,7 @@ def blocked_cross_entropy(
     block = min(block, vocabulary)
     padded = jnp.pad(embedding, ((0, -vocabulary % block), (0, 0)))
     blocks = padded.reshape(-1, block, width)
-    dtype = jnp.promote_types(jnp.result_type(features, embedding), jnp.float32)
+    dtype = trees.common(features, embedding, jnp.float32)
 
     @jax.checkpoint
     def add(sums, rows_and_first):

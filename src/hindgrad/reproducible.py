@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from hindgrad import placement
+from hindgrad import placement, trees
 from hindgrad.anchors import LOOPS, anchored_loop
 from hindgrad.jaxprs import applied, changed_within, is_computed_float, rewritten
 from hindgrad.numerics import apart
@@ -86,7 +86,7 @@ def _replaced(equation):
 
 @jax.custom_jvp
 def _quotient(x: Any, y: Any) -> Any:
-    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = lambda x: x.astype(trees.common(x.dtype, jnp.float32))
     whole, divisor = wide(x), apart(wide(y))
     size, tiny = jnp.abs(divisor), jnp.finfo(divisor.dtype).tiny
     has_inverse = (size >= tiny) & (size <= 1 / tiny)  # neither overflows nor underflows

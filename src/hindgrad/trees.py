@@ -118,6 +118,12 @@ def widest(*dtypes: Any) -> np.dtype:
     return functools.reduce(np.promote_types, real, np.dtype(np.float32))
 
 
+def common(*values: Any) -> np.dtype:
+    """The type to which JAX promotes these arrays or types, also where it is told to refuse."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*values)
+
+
 def norm(tree: PyTree) -> Float[Array, ""]:
     """The Euclidean norm of all floats of a tree, in the widest of their types."""
     floats = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
@@ -148,7 +154,7 @@ def _strong(x):
     if not hasattr(x, "dtype"):
         return x
     x = x if eqx.is_array(x) else jnp.asarray(x)
-    return jax.lax.convert_element_type(x, x.dtype) if x.weak_type else x
+    return jax.lax.convert_element_type(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 
 def close(function: Callable, *args: Any) -> Closed:

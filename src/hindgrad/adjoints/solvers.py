@@ -191,7 +191,7 @@ def _rate(rate, matrix, vector):
         x = matrix(x)
         return x, norm(x)
 
-    begin = random_like(vector), jnp.zeros((), jnp.result_type(*jax.tree.leaves(vector)))
+    begin = random_like(vector), jnp.zeros((), trees.common(*jax.tree.leaves(vector)))
     _, largest = jax.lax.fori_loop(0, POWER_STEPS, turn, begin)
     return 1 / (MARGIN * _nonzero(largest))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from hindgrad import placement
+from hindgrad import placement, trees
 
 
 def directions(tree: PyTree, first: int | Int[Array, ""], count: int) -> PyTree:
@@ -95,7 +95,7 @@ def pull(cotangent: PyTree, derivatives: PyTree) -> Float[Array, " count"]:
 def flat(tree: PyTree) -> Float[Array, " size"]:
     """All leaves end to end, in the widest of their dtypes."""
     leaves = jax.tree.leaves(tree)
-    dtype = jnp.result_type(*leaves)
+    dtype = trees.common(*leaves)
     return jnp.concatenate([placement.whole(leaf).ravel().astype(dtype) for leaf in leaves])
 
 

@@ -94,7 +94,7 @@ class Averaged(MovingOptimizer):
         return self.inner.clipped(grads, coefficients)
 
     def init(self, params, coefficients):
-        wide = lambda p: p.astype(jnp.promote_types(p.dtype, jnp.float32))
+        wide = lambda p: p.astype(trees.common(p.dtype, jnp.float32))
         return AveragedMemory(self.inner.init(params, coefficients), jax.tree.map(wide, params))
 
     def decays(self, params, coefficients):

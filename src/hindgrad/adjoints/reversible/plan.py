@@ -224,40 +224,53 @@ def _check_kept(adjoint, steps, model):
         )
 
 
-class Touched(NamedTuple):
-    """A move of a step, and the numbers of the state's leaves that it changes."""
+class Scaled(NamedTuple):
+    """What a multiplication does to the leaves that it changes."""
 
-    move: Move
-    leaves: tuple[int, ...]
-    parts: tuple[int, ...] = ()
+    decay: str
+    digits: int
+    power: int
+    parts: tuple[int, ...]
     """For each of them, the number of the leaf of the decay that multiplies it."""
-    shapes: tuple[tuple[int, ...], ...] = ()
+    shapes: tuple[tuple[int, ...], ...]
     """And that one's shape."""
+    is_like_params: bool
+    """Whether they are a tree like the parameters'."""
+
+
+class Touched(NamedTuple):
+    """The numbers of the state's leaves that a move of a step changes, and how."""
+
+    leaves: tuple[int, ...]
+    scaled: Scaled | None
+    """None for an addition."""
 
 
 def _touched(decays, dynamics, state):
     """What the moves of a step change, in their order."""
-    moves = []
+    found = []
 
-    def look():
+    def look():  # the moves hold what is traced here, and do not leave it
         schedule = decays.schedule(dynamics)
         now = decays.at(dynamics, schedule, jnp.int32(0))
         phases = dynamics.optimizer.moving.moves(decays.like, now.coefficients, now.decays)
-        moves.extend(move for phase in phases for move in phase)
-        return now.bits
+        found.extend(_touched_by(move, now.bits, state) for phase in phases for move in phase)
 
-    bits, found = jax.eval_shape(look), []
-    for move in moves:
-        leaves = tuple(changed(move, state))
-        if isinstance(move, Scale):
-            of_decay, structure = jax.tree.flatten(bits[move.decay])
-            numbered = jax.tree.unflatten(structure, range(len(of_decay)))
-            parts = tuple(jax.tree.leaves(jax.tree.broadcast(numbered, move.where(state))))
-            shapes = tuple(of_decay[i].shape for i in parts)
-            found.append(Touched(move, leaves, parts, shapes))
-        else:
-            found.append(Touched(move, leaves))
+    jax.eval_shape(look)
     return found
+
+
+def _touched_by(move: Move, bits: Any, state: State) -> Touched:
+    leaves = tuple(changed(move, state))
+    if not isinstance(move, Scale):
+        return Touched(leaves, None)
+    of_decay, structure = jax.tree.flatten(bits[move.decay])
+    numbered, part = jax.tree.unflatten(structure, range(len(of_decay))), move.where(state)
+    parts = tuple(jax.tree.leaves(jax.tree.broadcast(numbered, part)))
+    shapes = tuple(of_decay[i].shape for i in parts)
+    is_like_params = jax.tree.structure(part) == jax.tree.structure(state.params)
+    scaled = Scaled(move.decay, move.digits, move.power, parts, shapes, is_like_params)
+    return Touched(leaves, scaled)
 
 
 def _kinds(state, formats, found):
@@ -266,7 +279,7 @@ def _kinds(state, formats, found):
     count = len(jax.tree.leaves(state.params))
     changed_by = [[] for _ in formats]
     for number, touched in enumerate(found):
-        parts = touched.parts or [None] * len(touched.leaves)
+        parts = touched.scaled.parts if touched.scaled else [None] * len(touched.leaves)
         for i, part in zip(touched.leaves, parts, strict=True):
             changed_by[i].append((number, part))
     return [
@@ -276,17 +289,16 @@ def _kinds(state, formats, found):
 
 
 def _change(touched, layout, bits, decays, min_decay):
-    move, leaves, parts, _ = touched
+    leaves, scaled = touched
     group_of = {i: group for group, members in enumerate(layout.groups) for i in members}
     groups = tuple(dict.fromkeys(group_of[i] for i in leaves))
-    if not isinstance(move, Scale):
+    if scaled is None:
         return Change(leaves, groups, None)
-    part_of = dict(zip(leaves, parts, strict=True))
+    part_of = dict(zip(leaves, scaled.parts, strict=True))
     parts = tuple(part_of[layout.groups[group][0]] for group in groups)
-    rows = tuple(buffer.rows_for(bits[move.decay][part]) for part in parts)
-    return Change(
-        leaves, groups, Lanes(move.decay, parts, rows, _least(move.decay, decays, min_decay))
-    )
+    rows = tuple(buffer.rows_for(bits[scaled.decay][part]) for part in parts)
+    least = _least(scaled.decay, decays, min_decay)
+    return Change(leaves, groups, Lanes(scaled.decay, parts, rows, least))
 
 
 def _least(name, decays, min_decay):
@@ -296,8 +308,7 @@ def _least(name, decays, min_decay):
 
 
 def _formats(scale, state, leaves, found):
-    structure = jax.tree.structure(state.params)
-    count = structure.num_leaves
+    count = len(jax.tree.leaves(state.params))
     try:
         scale = jax.tree.leaves(jax.tree.broadcast(scale, state.params))
     except ValueError as error:
@@ -310,13 +321,12 @@ def _formats(scale, state, leaves, found):
     digits = [1 if leaf.dtype == jnp.float64 else 0 for leaf in leaves]
     factor = [scale[i] if i < count else 1.0 for i in range(len(leaves))]
     drift = [None] * len(leaves)
-    for move, touched, _, shapes in found:
-        if not isinstance(move, Scale):
+    for touched, scaled in found:
+        if scaled is None:
             continue
-        like_params = jax.tree.structure(move.where(state)) == structure
         for j, i in enumerate(touched):
-            digits[i], drift[i] = max(digits[i], move.digits), shapes[j]
-            factor[i] = (scale[j] if like_params else 1.0) ** move.power
+            digits[i], drift[i] = max(digits[i], scaled.digits), scaled.shapes[j]
+            factor[i] = (scale[j] if scaled.is_like_params else 1.0) ** scaled.power
     return tuple(
         Format(fixed_point.bits_for(f), n, leaf.dtype, shape)
         for f, n, leaf, shape in zip(factor, digits, leaves, drift, strict=True)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from hindgrad import trees
 from hindgrad.optimizers.base import Optimizer
 from hindgrad.optimizers.from_optax import refusals
 from hindgrad.optimizers.from_optax.derivatives import explanation
@@ -93,7 +94,7 @@ def _as_precise(given: PyTree, params: PyTree, coefficients: PyTree) -> PyTree:
     more than the parameters'."""
     dtypes = [x.dtype for x in jax.tree.leaves(coefficients) if eqx.is_inexact_array(x)]
     dtypes = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
-    widest = lambda x: reduce(jnp.promote_types, dtypes, x.dtype)
+    widest = lambda x: reduce(trees.common, dtypes, x.dtype)
     if all(widest(p) == p.dtype for p in jax.tree.leaves(params)):
         return given
     return jax.tree.map(lambda x: x.astype(widest(x)) if eqx.is_inexact_array(x) else x, given)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from hindgrad.apps.settings import ArgumentError
@@ -96,8 +97,7 @@ def _opened(storage: str | None) -> optuna.storages.BaseStorage | None:
                 return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
             if "://" in storage:
                 return optuna.storages.get_storage(storage)
-            backend = optuna.storages.journal.JournalFileBackend(storage)
-            return optuna.storages.JournalStorage(backend)
+            return optuna.storages.JournalStorage(JournalFileBackend(storage))
     except Exception as error:  # of the database's own driver
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ArgumentError(

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits, load_wine
 from sklearn.metrics import roc_auc_score
 
-from hindgrad.apps.clean import command as module
+from hindgrad.apps.clean import weighing as module
 from hindgrad.apps.clean.outputs import _write_cleaned
 from hindgrad.apps.cli import main
 from hindgrad.apps.table import read

@@ -70,7 +70,7 @@ class BegunError(Exception):
     """A run would begin: everything was checked."""
 
 
-def tune_begins(settings, call, table, network, start, makes, work):
+def tune_begins(settings, call, table, network, start, makes, studies, work):
     begin = network.defaults() if start is None else start
     problem, _ = draw_problem(
         table, network, test=settings.test, valid=settings.valid, seed=settings.seed

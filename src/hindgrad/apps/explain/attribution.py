@@ -107,7 +107,13 @@ def explained(trained: Trained, key: PRNGKeyArray) -> Found:
 
 
 def certified(
-    trained: Trained, found: Found, key: PRNGKeyArray, *, runs: int, without: float, shown: bool
+    trained: Trained,
+    found: Found,
+    key: PRNGKeyArray,
+    *,
+    runs: int,
+    without: float,
+    shown: bool | None,
 ) -> Certificate:
     """Trains again without random rows, and compares."""
     causes = trained.causes()

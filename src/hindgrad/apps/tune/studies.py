@@ -26,7 +26,7 @@ class Studies:
     """
 
     def __init__(self, storage: str | None):
-        self.storage = _opened(storage)
+        self._name, self.storage = storage, _opened(storage)
 
     def begin(self, name: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """A study of that name, without trials: those of an earlier attempt are deleted."""
@@ -62,13 +62,16 @@ class Studies:
         return enter
 
     def _study(self, name, sampler, *, anew):
-        with _quiet():
-            if anew and self.storage is not None:
-                with suppress(KeyError):
-                    optuna.delete_study(study_name=name, storage=self.storage)
-            return optuna.create_study(
-                storage=self.storage, study_name=name, sampler=sampler, load_if_exists=True
-            )
+        try:
+            with _quiet():
+                if anew and self.storage is not None:
+                    with suppress(KeyError):
+                        optuna.delete_study(study_name=name, storage=self.storage)
+                return optuna.create_study(
+                    storage=self.storage, study_name=name, sampler=sampler, load_if_exists=True
+                )
+        except Exception as error:  # of the database's own driver
+            raise _refused(self._name, error) from error
 
 
 def quiet_study(sampler: Callable[[], optuna.samplers.BaseSampler]) -> optuna.Study:
@@ -99,8 +102,12 @@ def _opened(storage: str | None) -> optuna.storages.BaseStorage | None:
                 return optuna.storages.get_storage(storage)
             return optuna.storages.JournalStorage(JournalFileBackend(storage))
     except Exception as error:  # of the database's own driver
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ArgumentError(
-            f"--storage {storage} cannot be opened ({reason}); give a database "
-            "(sqlite:///runs.db), a journal file (runs.log), or grpc://host:port."
-        ) from error
+        raise _refused(storage, error) from error
+
+
+def _refused(storage: str | None, error: Exception) -> ArgumentError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ArgumentError(
+        f"--storage {storage} cannot be opened ({reason}); give a database (sqlite:///runs.db), a "
+        "journal file (runs.log), or grpc://host:port."
+    )

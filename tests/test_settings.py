@@ -46,7 +46,7 @@ def objective():
 def test_hypergradients_are_the_same(name, adjoint):
     if name == "leaks are errors" and not version("jax").startswith("0.10."):
         pytest.skip(
-            "a newer jaxpr holds the tracers it closes over, and the check finds them there"
+            "a newer jaxpr holds tracers it closes over, and the check finds them there"
         )
     gradient = lambda: jax.grad(lambda h: objective()(h, 0, adjoint=adjoint))(HYPER)
     with SETTINGS[name]():

@@ -45,9 +45,7 @@ def objective():
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=lambda adjoint: type(adjoint).__name__)
 def test_hypergradients_are_the_same(name, adjoint):
     if name == "leaks are errors" and not version("jax").startswith("0.10."):
-        pytest.skip(
-            "a newer jaxpr holds tracers it closes over, and the check finds them there"
-        )
+        pytest.skip("a newer jaxpr holds tracers it closes over, and the check finds them there")
     gradient = lambda: jax.grad(lambda h: objective()(h, 0, adjoint=adjoint))(HYPER)
     with SETTINGS[name]():
         found = gradient()

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,9 @@ class OfFunction(Target):
 
 
 class OfObjective(Target):
-    """An `Objective`, differentiated by an adjoint."""
+    """An `Objective`, or a function of one, differentiated by an adjoint."""
 
-    function: Objective
+    function: Objective | Reparametrised
     adjoint: Adjoint
 
     @property
@@ -101,10 +100,15 @@ class OfObjective(Target):
         return isinstance(self.adjoint, Estimator)
 
     def hypergradient(self, hyper, key, carry):
-        return self.function.hypergradient(hyper, key, adjoint=self.adjoint, carry=carry)
+        objective, pulled = _taken_apart(self.function)
+        options = {"adjoint": self.adjoint, "carry": carry}
+        return pulled(hyper, lambda hyper: objective.hypergradient(hyper, key, **options))
 
     def first_carry(self, hyper, key):
-        run = self.function.scored(as_key("Objective", 0 if key is None else key))
+        if isinstance(self.function, Reparametrised):
+            hyper = self.function.before(hyper)
+        objective, _ = _taken_apart(self.function)
+        run = objective.scored(as_key("Objective", 0 if key is None else key))
         return self.adjoint.first_carry(run, trees.as_hyper(hyper))
 
 
@@ -124,17 +128,16 @@ class InSegments(Target):
 
     def hypergradient(self, hyper, key, carry):
         del carry
-        segments = lambda function, hyper: segmented(
-            function,
+        objective, pulled = _taken_apart(self.function)
+        in_segments = lambda hyper: segmented(
+            objective,
             hyper,
             key,
             adjoint=self.adjoint,
             checkpoint=self._own_directory(hyper, key),
             progress=self.progress,
         )
-        if isinstance(self.function, Reparametrised):
-            return self.function.pulled(hyper, partial(segments, self.function.objective))
-        return segments(self.function, hyper)
+        return pulled(hyper, in_segments)
 
     def first_carry(self, hyper, key):
         del hyper, key
@@ -174,9 +177,16 @@ class InSegments(Target):
         return folder / f"{'later' if kept else 'first'}-{digest}"
 
 
-def _is_long(objective, adjoint):
+def _taken_apart(function):
+    """The objective in a function of one, and how its hypergradient becomes the function's."""
+    if isinstance(function, Reparametrised):
+        return function.objective, function.pulled
+    return function, lambda hyper, hypergradient: hypergradient(hyper)
+
+
+def _is_long(function, adjoint):
     """Whether an objective's hypergradients are taken in segments."""
-    training = objective.training
+    training = _taken_apart(function)[0].training
     training = training if isinstance(training, Training) else training(jax.random.key(0))
     if training.steps < LONG and not isinstance(training.batches, Stream):
         return False
@@ -196,12 +206,11 @@ def as_target(
     Raises `TypeError` if a function is given an adjoint.
     """
     checked = as_adjoint(adjoint)
-    if isinstance(objective, Objective):
+    if isinstance(objective, Objective | Reparametrised):
         if _is_long(objective, checked):
             return InSegments(objective, checked, checkpoint, progress)
-        return OfObjective(objective, checked)
-    if isinstance(objective, Reparametrised) and _is_long(objective.objective, checked):
-        return InSegments(objective, checked, checkpoint, progress)
+        if adjoint is not None or isinstance(objective, Objective):
+            return OfObjective(objective, checked)
     if adjoint is not None:
         raise TypeError(
             f"{caller}(adjoint=…) needs an Objective; a function chooses its runs' adjoint itself."

@@ -1,5 +1,7 @@
 """Loaders, recorded as they are drawn, and read again on the way back."""
 
+import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
@@ -104,6 +106,16 @@ def test_calls_side_by_side_share_a_record(tmp_path):
     sources = [Loader(40, seed=seed) for seed in range(4)]
     given = np.stack([[next(batches)["x"] for _ in range(40)] for batches in map(iter, sources)])
     assert all((given[:, t] == x).all(axis=(1, 2)).any() for t, x in enumerate(first))
+
+
+def test_a_record_that_lost_batches(tmp_path):
+    """What the loader gave is gone: a run does not go on with other batches in their place."""
+    batches = hg.recorded(itertools.cycle(Loader(9, seed=1)), directory=tmp_path)
+    batches(5)
+    time.sleep(0.1)  # what is read ahead
+    (tmp_path / "batches").write_bytes(b"")
+    with pytest.raises(Exception, match="has lost batches since this call began"):
+        batches(200)
 
 
 def test_keys_of_batches():

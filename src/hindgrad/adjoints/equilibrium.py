@@ -61,7 +61,7 @@ def is_symmetric(dynamics: Dynamics, state: PyTree) -> bool:
 
 
 def unknowns(dynamics: Dynamics, state: PyTree) -> PyTree:
-    """What the system determines, of a state or of a cotangent of one."""
+    """What the system determines, of a state."""
     if not isinstance(dynamics, GradientTraining):
         return eqx.filter(state, eqx.is_inexact_array)
     params, _, model = state
@@ -113,38 +113,34 @@ def _of_gradient(dynamics: Any, wanted: PyTree, state: PyTree) -> Equilibrium:
 
 def mobile(dynamics: Dynamics, end: Equilibrium, start: PyTree, final: PyTree) -> PyTree:
     """Which of the unknowns' elements the run can move: all but those that the optimizer holds,
-    whatever their gradient, those that a step leaves as they are, and those that the system does
-    not depend on."""
-    if not isinstance(dynamics, GradientTraining):
-        floats, fixed = eqx.partition(final, eqx.is_inexact_array)
-
-        def step(floats):
-            after, _ = dynamics.step(eqx.combine(floats, fixed), jnp.int32(dynamics.steps - 1))
-            return eqx.filter(after, eqx.is_inexact_array)
-
-        along = random_like(floats)
-        _, moved = jax.jvp(step, (floats,), (along,))
-        return jax.tree.map(lambda a, b: a != b, moved, along)
-    params, memory, _ = final
-    has_model = not is_symmetric(dynamics, final)
-    force = end.force[0] if has_model else end.force
-    moved = jax.tree.map(lambda p: jnp.zeros_like(p, bool), params)
-    for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
-        responds = _responds(dynamics, params, memory, force, at)
-        moved = jax.tree.map(jnp.logical_or, moved, responds)
+    whatever their gradient, those that a step moves by a constant (or not), and those that the
+    system does not depend on."""
     first, last = unknowns(dynamics, start), unknowns(dynamics, final)
-    if has_model:
-        along = random_like(last[1])
-        kept = end.matrix((jax.tree.map(jnp.zeros_like, params), along))[1]
-        moved = moved, jax.tree.map(lambda kept: kept != 0, kept)
-    flat = jax.tree.map(
-        lambda a, b, force, bent: (a == b) & (force == 0) & (bent == 0),
-        first,
-        last,
-        end.force,
-        end.matrix(random_like(last)),
+    responding = _responding(end, last)
+    if not isinstance(dynamics, GradientTraining):
+        return responding
+    has_model = not is_symmetric(dynamics, final)
+    of_params = (lambda tree: tree[0]) if has_model else (lambda tree: tree)
+    params, memory, _ = final
+    moved = jax.tree.map(
+        lambda a, b, force, responds: (a != b) | (force != 0) | responds,
+        *map(of_params, (first, last, end.force, responding)),
     )
-    return jax.tree.map(lambda moved, flat: moved & ~flat, moved, flat)
+    held = jax.tree.map(lambda p: jnp.ones_like(p, bool), params)
+    for at in {0, dynamics.steps // 2, dynamics.steps - 1}:  # a schedule may begin or end at 0
+        responds = _responds(dynamics, params, memory, of_params(end.force), at)
+        held = jax.tree.map(lambda held, responds: held & ~responds, held, responds)
+    moved = jax.tree.map(lambda moved, held: moved & ~held, moved, held)
+    return (moved, responding[1]) if has_model else moved
+
+
+def _responding(end: Equilibrium, like: PyTree) -> PyTree:
+    """Where f changes if all unknowns and all sources do. Where it does not, f is a constant, and
+    the value there at the end depends on nothing else; a sum of what the sources say is not so."""
+    back = lambda u: (end.matrix(u), end.pull(u))
+    along = random_like(jax.tree.map(jnp.asarray, back(like)))  # a zero may be NumPy's
+    (change,) = jax.linear_transpose(back, like)(along)
+    return jax.tree.map(lambda x: x != 0, change)
 
 
 def _responds(dynamics, params, memory, grads, step):

@@ -98,8 +98,13 @@ class Recording(Reader):
         """Records the batch just drawn, unless another call has, before or beside this one."""
         leaves = jax.tree.leaves(cast("The batch", batch, self._spec))
         with locked(self._path, wait=True):
-            if self.count != self._drawn - 1:
+            if self.count >= self._drawn:
                 return
+            if self.count < self._drawn - 1:
+                raise SourceError(
+                    f"{self._path} has lost batches since this call began: it holds {self.count} "
+                    f"of the {self._drawn - 1} that the loader gave. Begin again."
+                )
             with self._path.open("r+b") as file:
                 file.seek(self.count * self._bytes)
                 file.truncate()

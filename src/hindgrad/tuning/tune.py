@@ -92,8 +92,9 @@ def tune(
     - `project`: constraints (`Box`, `Simplex`, `L1Ball`, `NonNegative`, `Symmetric`, several
       joined by `&` or in a list), or any function `hyper -> hyper`; applied after each step.
     - `key`: a key or a seed.
-    - `adjoint`: how hypergradients are computed, for an `Objective`. If a run cannot be undone
-      by `Reversible()`, its step is turned back from, like one that leads to NaN. Where
+    - `adjoint`: how hypergradients are computed, for an `Objective` or a `Reparametrised` one. If
+      a run cannot be undone by `Reversible()`, its step is turned back from, like one that leads
+      to NaN. Where
       training is chaotic, `Evolution` and `PersistentEvolution` give the gradient of a smoothed
       objective.
     - `average`: the share of the last steps whose hyperparameters are averaged, with a key. The
@@ -108,7 +109,7 @@ def tune(
       streams, are taken in segments (`hg.hypergradient`), which are kept there too. Objectives and
       optimizers are compared by the first numbers that they give; `choose`, `progress` and
       `diagnose` may be others.
-    - `progress`: whether to show a progress line, on standard error.
+    - `progress`: whether to show a progress line, on standard error; None lets nothing of it stay.
     - `diagnose`: whether to diagnose the answer at the end, which costs a few runs.
     - `on_step`: called after each step with its `Record` and the hyperparameters that it is about,
       to log them anywhere. What it raises ends the tuning, and nothing is lost with a `checkpoint`.

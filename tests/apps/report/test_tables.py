@@ -81,6 +81,14 @@ def test_the_printed_table_has_the_best_in_bold():
     assert list(table.columns[3].cells) == ["0.2375 ±.1250", "[bold]0.1875 ±.0854[/]"]
 
 
+def test_the_table_of_every_arm_fits_into_a_terminal():
+    """80 columns, with the longest of the names that are there by themselves."""
+    arms = [arm("logistic regression", [0.1, 0.2]), arm("tuned", [0.1, 0.3])]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.results_table(arms, "error", 2))
+    assert "…" not in console.export_text()
+
+
 def test_the_csv_has_a_line_for_each_arm_and_seed(tmp_path):
     tables.write_csv(tmp_path / "table.csv", [RIVAL, TUNED], [0, 1, 2, 3])
     with (tmp_path / "table.csv").open() as file:

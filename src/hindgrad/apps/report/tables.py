@@ -135,6 +135,8 @@ def titled(title: str) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        show_edge=False,  # so that it fits into 80 columns
+        caption=" ",  # a line between it and what follows
     )
 
 

@@ -89,6 +89,16 @@ def test_the_table_of_every_arm_fits_into_a_terminal():
     assert "…" not in console.export_text()
 
 
+def test_a_title_is_one_line_above_a_narrow_table():
+    title = "quadratic, size 2: median loss at step"
+    table = tables.titled(title)
+    table.add_column("1")
+    table.add_row("2")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table)
+    assert console.export_text().splitlines()[0].rstrip() == title
+
+
 def test_the_csv_has_a_line_for_each_arm_and_seed(tmp_path):
     tables.write_csv(tmp_path / "table.csv", [RIVAL, TUNED], [0, 1, 2, 3])
     with (tmp_path / "table.csv").open() as file:

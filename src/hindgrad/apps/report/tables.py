@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from scipy import stats
@@ -137,6 +138,7 @@ def titled(title: str) -> Table:
         padding=(0, 1, 0, 0),
         show_edge=False,  # so that it fits into 80 columns
         caption=" ",  # a line between it and what follows
+        min_width=min(cell_len(title), 79),  # a title would be folded to the table's width
     )
 
 

@@ -81,5 +81,7 @@ def test_a_derivative_within_the_rounding_of_a_constant():
     """What is zero but for rounding does not disagree with differences that are exactly zero."""
     almost = lambda hyper: 1.0 + 1e-9 * jnp.sum(hyper)
     assert "DISAGREES" not in hg.check(almost, jnp.ones(3)).message
+    one_bit = lambda h: almost(h) + jnp.where(h[0] > 1.01, 2**-22, 0.0)  # at the larger steps
+    assert "DISAGREES" not in hg.check(one_bit, jnp.ones(3)).message
     stopped = hg.check(lambda h: 1.0 + jax.lax.stop_gradient(h).sum(), jnp.ones(3))
     assert "DISAGREES" in stopped.message

@@ -143,9 +143,9 @@ def _difference(value, tuned, direction):
     extrapolated = (ratio * slopes[1:] - slopes[:-1]) / (ratio - 1)
     changes = np.nan_to_num(np.abs(np.diff(extrapolated)), nan=np.inf)
     best = int(np.argmin(changes))
-    # Values that do not move at all may still move by less than their rounding.
-    unseen = 0.0 if np.any(slopes) else rounding / (2 * STEPS[0])
-    return float(extrapolated[best + 1]), float(changes[best]) + unseen
+    # Values that do not move, or all alike, may still move by less than their rounding.
+    unseen = rounding / (2 * STEPS[0])
+    return float(extrapolated[best + 1]), max(float(changes[best]), unseen)
 
 
 def _describe(found):

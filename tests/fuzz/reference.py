@@ -179,9 +179,17 @@ class OptaxSteps:
         params, memory = state
         value, grads = jax.value_and_grad(loss)(params)
         update = self.make(hyper).update
-        updates, after = update(self.tree(grads), memory, self.tree(params))
+        # Some (clip_by_global_norm) refuse numbers of more precision than the gradients.
+        numbers = [x for x in jax.tree.leaves(hyper) if isinstance(x, jax.Array)]
+        wide = jnp.result_type(*numbers)
+        given = [[_as_wide(x, wide) for x in leaves] for leaves in (grads, params)]
+        updates, after = update(self.tree(given[0]), memory, self.tree(given[1]))
         moved = jax.tree.leaves(optax.apply_updates(self.tree(params), updates))
         return (_cast(params, moved), _cast(memory, after)), value
+
+
+def _as_wide(x, dtype):
+    return x.astype(jnp.promote_types(x.dtype, dtype))
 
 
 def _as(like, x):

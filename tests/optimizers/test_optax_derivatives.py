@@ -25,10 +25,11 @@ def marked(names):
 
 
 def test_every_transformation_of_optax_is_known():
-    """One that is new in optax belongs into one of these lists."""
+    """One that is new in optax belongs into one of these lists. (Old versions lack some.)"""
     lists = (cases.DEFINED, cases.AS_WITHIN, cases.REFUSED)
     known = [*UNDEFINED, *(name for names in lists for name in names.split())]
-    assert sorted(known) == sorted(cases.found())
+    assert len(known) == len(set(known))
+    assert set(cases.found()) <= set(known)
 
 
 @pytest.mark.parametrize("name", marked({*UNDEFINED, *cases.DEFINED.split()}))

@@ -227,3 +227,27 @@ def test_misuse_when_called(key):
         make(lambda p, h, b: p)(jnp.ones(2), {"rate": 0.1})
     with pytest.raises(ValueError, match="nothing to train"):
         make(lambda p, h, b: 0.0)({"n": 3}, {"rate": 0.1})
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_scalar_that_the_loss_does_not_read(dtype):
+    """Its gradient is a constant zero, which JAX gives as a literal; it moves all the same."""
+    x = jnp.arange(12.0).reshape(4, 3) / 10
+    loss = lambda params, hyper, batch: jnp.mean((x @ params["w"] - 1) ** 2)
+    training = hg.Training(
+        loss,
+        optimizer=hg.Momentum(
+            lambda hyper, t: hyper["rate"], weight_decay=hg.Decoupled(lambda hyper, t: hyper["l2"])
+        ),
+        batches=lambda t: None,
+        steps=3,
+    )
+    start = {"w": jnp.ones(3) / 3, "unread": jnp.asarray(0.5, dtype)}
+    score = lambda params, hyper, key: loss(params, hyper, None) + params["unread"].astype(float)
+    objective = hg.Objective(training, init=start, score=score)
+    hyper = {"rate": jnp.float32(0.1), "l2": jnp.float32(0.01)}
+    wanted = jax.grad(lambda h: objective(h, adjoint=hg.Forward()))(hyper)
+    for adjoint in (hg.Stored(), hg.Checkpointed(), hg.Truncated(3)):
+        found = jax.grad(lambda h, a=adjoint: objective(h, adjoint=a))(hyper)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-2)

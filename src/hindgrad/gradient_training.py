@@ -180,6 +180,7 @@ class GradientTraining(Dynamics):
             return gradients(of_model, params, sources, floats)
 
         values, tangent, (value, after) = jax.linearize(of_params, params, nothing, has_aux=True)
+        values = jax.tree.map(jnp.asarray, values)  # a constant zero comes out as a literal
         tangent = rewritten(tangent, products_transposed, sums_as_products)
 
         def transpose(of_gradient, of_loss, of_model=nothing):

@@ -51,7 +51,7 @@ def predicted(kept, label, frame, tmp_path, suffix=".csv"):
     out = tmp_path / f"answers{suffix}"
     call = ["predict", str(kept / label), str(tmp_path / "more.csv"), "--out", str(out)]
     assert main(call) == 0
-    return pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    return pd.read_csv(out, float_precision="round_trip") if suffix == ".csv" else pd.read_parquet(out)
 
 
 def test_no_pickle_is_written(kept):

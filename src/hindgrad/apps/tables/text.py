@@ -238,6 +238,7 @@ def _parsed(path: Path, text: str, layout: Layout, names: list[str], **options) 
                 quotechar=layout.quote or '"',
                 skipinitialspace=layout.blank_after,
                 low_memory=False,
+                float_precision="round_trip",  # pandas 2 reads some numbers a bit off
                 **options,
             )
     except (ValueError, pd.errors.ParserWarning, pd.errors.ParserError) as error:

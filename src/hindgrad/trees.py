@@ -160,8 +160,8 @@ def _strong(x):
 def close(function: Callable, *args: Any) -> Closed:
     """The same function, for arguments like `args` (arrays or their structs)."""
     closed = eqx.filter_closure_convert(function, *jax.tree.map(placement.on_mesh, args))
-    if hasattr(closed, "jaxpr"):  # JAX 0.12 leaves the constants within it too, where they are static
-        old = closed.jaxpr
+    old = getattr(closed, "jaxpr", None)
+    if old is not None:  # in JAX 0.12 it holds the constants too, where they are static
         parts = old.constvars, old.invars, old.outvars, old.eqns, old.effects, old.debug_info
         closed = eqx.tree_at(lambda c: c.jaxpr, closed, jax.extend.core.Jaxpr(*parts))
     return Closed(closed)

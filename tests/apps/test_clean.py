@@ -133,7 +133,8 @@ def test_what_is_printed(data, finished, tmp_path, capsys):
     for expected in (
         "is finished",
         "wine: 178 rows, 3 classes. ",
-        f"{results['suspicious']} labels look wrong rather than right (weight below .5; ",
+        f"{results['suspicious']} labels look wrong (weight below .5; ",
+        f"Judged by {results['judge']}. Of labels that were made wrong",
         f"row {first['row']}: {first['label']} → {first['likelier']}, weight 0.",
         f"leaves out {results['suspicious']} rows and keeps {178 - results['suspicious']}.",
         str(out / "suspects.csv"),

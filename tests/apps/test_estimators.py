@@ -125,7 +125,9 @@ def test_rows_to_predict_are_checked():
 
 def test_columns_of_one_name_are_refused():
     for names in (["a", "b", "a"], [0, 1, 0]):
-        with pytest.raises(ValueError, match=r"unique column names|more than one column named '[a0]'"):
+        with pytest.raises(
+            ValueError, match=r"unique column names|more than one column named '[a0]'"
+        ):
             hg.apps.HindgradClassifier(**SMALL).fit(FRAME.set_axis(names, axis=1), KIND)
 
 

@@ -12,6 +12,7 @@ from hindgrad.apps.cli import main
 from hindgrad.apps.datasets import DataError
 from hindgrad.apps.saved import Model, load
 from hindgrad.apps.table import Table, read
+from hindgrad.apps.tables.text import ROUND_TRIP
 from hindgrad.files import read_arrays, write_arrays
 
 ROWS = 60
@@ -51,7 +52,7 @@ def predicted(kept, label, frame, tmp_path, suffix=".csv"):
     out = tmp_path / f"answers{suffix}"
     call = ["predict", str(kept / label), str(tmp_path / "more.csv"), "--out", str(out)]
     assert main(call) == 0
-    return pd.read_csv(out, float_precision="round_trip") if suffix == ".csv" else pd.read_parquet(out)
+    return pd.read_csv(out, **ROUND_TRIP) if suffix == ".csv" else pd.read_parquet(out)
 
 
 def test_no_pickle_is_written(kept):

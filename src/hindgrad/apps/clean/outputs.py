@@ -55,7 +55,7 @@ def show(results: Results, out: Path, console: Console) -> None:
 def summary(results: Results, out: Path) -> list[str]:
     """The outcome in words."""
     data, weights, count = results["data"], results["weight"], results["suspicious"]
-    lines = [_found(results)]
+    lines = [_found(results), _judged(results)]
     if count:
         lines.append("The most suspicious rows (counted from 0), label → likelier:")
     names, label, likelier = data["classes"], results["label"], results["likelier"]
@@ -76,12 +76,24 @@ AFTER = (
 
 def _found(results: Results) -> str:
     """How many labels look wrong."""
-    data, weights, count = results["data"], np.array(results["weight"]), results["suspicious"]
+    data, count = results["data"], results["suspicious"]
     trusted = f", {data['trusted']:,} trusted" if data["trusted"] else ""
+    share = f" (weight below .5; {count / data['rows']:.1%} of the rows)" if count else ""
     return (
         f"{data['name']}: {data['rows']:,} rows, {len(data['classes'])} classes{trusted}. "
-        f"{_labels(count)} wrong rather than right (weight below .5; {count / data['rows']:.1%} of "
-        f"the rows), {int(np.sum(weights < 0.1)):,} of them almost surely (below .1)."
+        f"{_labels(count)} wrong{share}."
+    )
+
+
+def _judged(results: Results) -> str:
+    """Who says so, and what speaks for that."""
+    precision = results["precision"]
+    if not precision:
+        return f"Judged by {results['judge']}."
+    others = [f"{name} {value:.2f}" for name, value in precision.items()]
+    return (
+        f"Judged by {results['judge']}. Of labels that were made wrong to see who finds them, the "
+        f"average precision was: {', '.join(others)}."
     )
 
 
@@ -92,7 +104,7 @@ def _kept(results: Results) -> str:
 
 
 def _labels(count: int) -> str:
-    return "1 label looks" if count == 1 else f"{count:,} labels look"
+    return {0: "No label looks", 1: "1 label looks"}.get(count, f"{count:,} labels look")
 
 
 def _write_suspects(path: Path, results: Results) -> None:
@@ -120,7 +132,10 @@ def _write_page(folder: Path, results: Results) -> None:
     ]
     about = "The most suspicious rows, counted from 0 without the header"
     table = Shown(["", "label", "likelier", "weight"], rows, frozenset({3}), about)
-    words, after = [_found(results), _kept(results)], f"Look through {SUSPECTS} {AFTER}"
+    words, after = (
+        [_found(results), _judged(results), _kept(results)],
+        f"Look through {SUSPECTS} {AFTER}",
+    )
     title = f"hindgrad clean: {results['data']['name']}"
     write_page(folder, title, words, [table] if rows else [], FILES, [after] if rows else [])
 

@@ -111,7 +111,9 @@ def sheet_figure(found: Found, images: np.ndarray, *, title: str) -> Figure:
     for ax, row in zip(axes, rows, strict=False):
         ax.imshow(images[row], cmap="gray_r" if images.ndim == 3 else None)
         label, likelier = (_short(found.classes[c[row]]) for c in (found.label, found.likelier))
-        ax.set_title(f"{label} → {likelier}", fontsize=11, color=WRONG, pad=2)
+        is_other = found.label[row] != found.likelier[row]
+        text = f"{label} → {likelier}" if is_other else label
+        ax.set_title(text, fontsize=11, color=WRONG if is_other else INK, pad=2)
         ax.text(
             0.5,
             -0.04,

@@ -73,6 +73,10 @@ class Cleaning(eqx.Module):
         """The validation loss of a training, as a function of (weights, key)."""
         return hg.Objective(self.training, init=Start(self.learner.sizes), score=self.score)
 
+    def labelled(self, y: Int[Array, " rows"]) -> "Cleaning":
+        """The same rows with other labels."""
+        return eqx.tree_at(lambda c: c.y, self, y)
+
     def split(self, key: PRNGKeyArray) -> tuple[Int[Array, " train"], Int[Array, " valid"]]:
         """Draws the rows to train on and those to validate on."""
         if self.division is not None:
@@ -191,10 +195,10 @@ def opinion(
     total = np.zeros((len(labels), problem.learner.sizes[-1]))
     hyper = {"weights": jnp.asarray(weights, jnp.float32)}
     for division in range(divisions):
-        folds = _folds(problem, jax.random.fold_in(key, division))
+        divided = folds(problem, jax.random.fold_in(key, division))
         # Folds differ by some rows; trainings on as many rows each are compiled once.
-        most = max(map(len, folds))
-        for fold, outside in enumerate(folds):
+        most = max(map(len, divided))
+        for fold, outside in enumerate(divided):
             inside = np.setdiff1d(rows, outside)[: len(rows) - most]
             draw = jax.random.fold_in(key, divisions + division * FOLDS + fold)
             probabilities = _trained(problem, hyper, jnp.asarray(inside), draw)
@@ -202,7 +206,7 @@ def opinion(
     return total / divisions
 
 
-def _folds(problem: Cleaning, key: PRNGKeyArray) -> list[np.ndarray]:
+def folds(problem: Cleaning, key: PRNGKeyArray) -> list[np.ndarray]:
     """The rows outside, fold by fold; every fold has its share of each class, or whole groups."""
     labels = np.asarray(problem.y)
     if isinstance(problem.division, Grouped):

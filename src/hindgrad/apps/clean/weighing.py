@@ -9,6 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 from hindgrad import cost
+from hindgrad.apps.clean.judges import (
+    SHARES,
+    Outside,
+    evidence,
+    outside,
+    own_label,
+)
 from hindgrad.apps.clean.suspicion import (
     DIVISIONS,
     FOLDS,
@@ -44,23 +51,23 @@ def suspicion(
     repeats: int,
     seed: int,
     work: Work | None = None,
-) -> dict[str, list]:
-    """For each row the learned weight, the confidence of networks trained with the weights, and
-    the class that they find likeliest.
+) -> dict[str, Any]:
+    """For each row the learned weight, the confidence of the judge in its label, and the class
+    that the judge finds likeliest; who judges, and how many labels are wrong.
 
-    How many labels are right, the sum that the weights may have, is counted by networks trained
-    on all rows alike: as many as agree with them. With `work`, the pieces are kept there, and a
-    bar is shown.
+    Wrong labels are planted to see who finds them, and how little confidence they have; from that
+    the others are counted. The weights may sum to the number of those that are right. With
+    `work`, the pieces are kept there, and a bar is shown.
     """
     kept = _not_kept if work is None else work.kept
     problem = cleaning(rows.x, rows.y, rows.trusted, learner, rows.groups)
     key = jax.random.key(seed)
     tune_cost = cost.tuning(steps_outer, HELD_OUT_DRAWS)
-    total = (1 + DIVISIONS) * FOLDS + repeats * tune_cost
+    total = (2 + DIVISIONS) * FOLDS + repeats * tune_cost
     with Bar(total, shown=None if work else False) as bar:
         bar.stage("a first opinion")
-        budget = kept("budget", lambda: _budget(problem, rows, jax.random.fold_in(key, 0)))
-        bar.done(FOLDS)
+        first = kept("first", lambda: _first(problem, jax.random.fold_in(key, 0)))
+        bar.done(2 * FOLDS)
         learned = []
         for i in range(repeats):
             bar.stage(f"learning weights, {i + 1} of {repeats}")
@@ -69,7 +76,7 @@ def suspicion(
                 with bar.paused():
                     return learn(
                         problem,
-                        budget=budget,
+                        budget=float(len(rows.y) - first["wrong"]),
                         steps=steps_outer,
                         key=jax.random.fold_in(key, 2 + i),
                         checkpoint=None if work is None else work.folder / f"tuning-{i}",
@@ -81,16 +88,37 @@ def suspicion(
         mean = np.mean(learned, axis=0)
         bar.stage("a second opinion")
         draw = jax.random.fold_in(key, 1)
-        asked = kept("opinion", lambda: _asked(problem, mean, draw))
+        networks = kept("opinion", lambda: opinion(problem, mean, draw, DIVISIONS).tolist())
         bar.done(DIVISIONS * FOLDS)
-    return {"learned": mean.tolist(), **asked}
+    said = Outside(np.array(networks), np.array(first.pop("forest")))
+    mixed = said.of(first["judge"])
+    return {
+        "learned": mean,
+        "networks": own_label(said.networks, rows.y),
+        "forest": own_label(said.forest, rows.y),
+        "confidence": own_label(mixed, rows.y),
+        "likelier": mixed.argmax(axis=1),
+        **first,
+    }
 
 
-def trust(rows: Rows, found: dict[str, list]) -> Float[np.ndarray, " rows"]:
-    """What each row weighs in the end: the mean of the learned weight and the confidence; a label
-    is suspicious below 1/2."""
-    weights = (np.array(found["learned"]) + np.array(found["confidence"])) / 2
-    return np.where(rows.trusted, 1.0, weights)
+def trust(rows: Rows, found: dict[str, Any]) -> Float[np.ndarray, " rows"]:
+    """What each row weighs in the end, from 0 to 1: below 1/2 are as many as seem wrong.
+
+    They are those with the lowest mean of the learned weight and the networks' confidence, or of
+    the forest's confidence, or of both, as the judge is."""
+    of_forest = SHARES[found["judge"]]
+    mean = (1 - of_forest) * (found["learned"] + found["networks"]) / 2
+    mean = mean + of_forest * found["forest"]
+    middle = np.clip(_between(np.sort(mean[~rows.trusted]), found["wrong"]), 1e-9, 1 - 1e-9)
+    scaled = np.where(mean < middle, mean / middle, 1 + (mean - middle) / (1 - middle)) / 2
+    return np.where(rows.trusted, 1.0, np.clip(scaled, 0.0, 1.0))
+
+
+def _between(values: Float[np.ndarray, " rows"], count: int) -> float:
+    """What lies above so many of the sorted values."""
+    ends = np.concatenate([[0.0], values, [1.0]])
+    return float(ends[count] + ends[count + 1]) / 2
 
 
 def _not_kept(name: str, compute: Callable[[], Any]) -> Any:
@@ -98,12 +126,14 @@ def _not_kept(name: str, compute: Callable[[], Any]) -> Any:
     return compute()
 
 
-def _budget(problem: Cleaning, rows: Rows, key: jax.Array) -> float:
-    likelier = opinion(problem, np.ones(len(rows.y)), key, 1).argmax(axis=1)
-    return float(np.sum(rows.trusted | (likelier == rows.y)))
-
-
-def _asked(problem: Cleaning, weights: np.ndarray, key: jax.Array) -> dict[str, list]:
-    probabilities = opinion(problem, weights, key, DIVISIONS)
-    own = probabilities[np.arange(len(probabilities)), np.asarray(problem.y)]
-    return {"confidence": own.tolist(), "likelier": probabilities.argmax(axis=1).tolist()}
+def _first(problem: Cleaning, key: jax.Array) -> dict[str, Any]:
+    """What a random forest says, who judges, and how many labels are wrong."""
+    draws = jax.random.split(key)
+    given = outside(problem, draws[0])
+    found = evidence(problem, given, draws[1])
+    return {
+        "judge": found.judge,
+        "precision": found.precision,
+        "wrong": found.wrong,
+        "forest": given.forest.tolist(),
+    }

@@ -41,6 +41,9 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.compress,
 }
 
+ROUND_TRIP = {"float_precision": "round_trip"} if pd.__version__ < "3" else {}
+"""Numbers are read as they are written; pandas 2 reads some a bit off unless asked to."""
+
 NO_HEADER = "There is no header: the columns are called column1, column2, …"
 
 
@@ -238,7 +241,7 @@ def _parsed(path: Path, text: str, layout: Layout, names: list[str], **options) 
                 quotechar=layout.quote or '"',
                 skipinitialspace=layout.blank_after,
                 low_memory=False,
-                float_precision="round_trip",  # pandas 2 reads some numbers a bit off
+                **ROUND_TRIP,
                 **options,
             )
     except (ValueError, pd.errors.ParserWarning, pd.errors.ParserError) as error:

@@ -24,7 +24,7 @@ def run(settings: Clean, console: Console) -> None:
     table = read_as_asked(settings)
     check_classes(table, "clean")
     trusted = _trusted_file(settings, table)
-    rows = _rows(settings, table, trusted)
+    rows = rows_of(settings, table, trusted)
     check_positions(settings.steps, _learner(settings, table).batch(len(rows.y)))
     call = identity(settings) | {"fingerprint": _fingerprint(table, trusted)}
 
@@ -99,7 +99,7 @@ def _trusted_file(settings: Clean, table: Table) -> Table | None:
         raise DataError(f"--trusted: {error}") from error
 
 
-def _rows(settings: Clean, table: Table, trusted: Table | None) -> Rows:
+def rows_of(settings: Clean, table: Table, trusted: Table | None) -> Rows:
     """All rows, standardised."""
     count = len(table.y)
     known = np.zeros(count, bool)

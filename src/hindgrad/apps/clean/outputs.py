@@ -63,8 +63,7 @@ def summary(results: Results, out: Path) -> list[str]:
         change = f"{names[label[row]]} → {names[likelier[row]]}"
         lines.append(f"  row {results['rows'][row]}: {change}, weight {weights[row]:.3f}")
     lines.append(_kept(results))
-    if count:
-        lines.append(f"Next: look through {out / SUSPECTS} {AFTER}")
+    lines.append(f"Next: look through {out / SUSPECTS} {AFTER}")
     return lines
 
 

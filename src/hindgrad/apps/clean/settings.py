@@ -29,7 +29,9 @@ class Clean:
     """Find the rows of a data set whose labels are wrong, and write the data set without them.
 
     Learns a weight between 0 and 1 for every row, by hypergradient: a row is worth what it does
-    for networks that train on it, judged on rows that they did not train on.
+    for networks that train on it, judged on rows that they did not train on. Networks and a
+    random forest say how sure they are of its label; labels made wrong on purpose show which of
+    them to believe, and how many labels are wrong.
 
     Writes into --out: suspects.csv (every row, the most suspicious first), the cleaned data set,
     a picture of what was found, for image data a sheet of the most suspicious images, and

@@ -1,6 +1,7 @@
 """Learning an optimizer: what each iteration sees, what is kept, and how it survives a kill."""
 
 import functools
+import inspect
 import os
 import signal
 import subprocess
@@ -354,5 +355,6 @@ def test_arguments_that_do_not_fit(options, message):
 def test_arguments_of_another_kind(options, message):
     """Without the type checker of the tests, which comes first."""
     arguments = {"optimizer": RATE, "family": FAMILY, "outer": None, "measure": None} | options
+    fit = inspect.unwrap(hg.learned.fit)
     with pytest.raises(TypeError, match=message):
-        hg.learned.fit.__wrapped__(arguments.pop("optimizer"), arguments.pop("family"), **arguments)
+        fit(arguments.pop("optimizer"), arguments.pop("family"), **arguments)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hindgrad.apps import datasets
-from hindgrad.apps.clean.suspicion import Learner, _folds, cleaning
+from hindgrad.apps.clean.suspicion import Learner, cleaning, folds
 from hindgrad.apps.distill.command import divide
 from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.splits import Grouped, set_aside, split_of
@@ -69,11 +69,11 @@ def test_distill_and_clean_divide_whole_groups():
     x, y = np.zeros((ROWS, 1)), grouped().y
     problem = cleaning(x, y, np.zeros(ROWS, bool), Learner((1, 3), 10), GROUPS)
     assert isinstance(problem.division, Grouped)
-    folds = _folds(problem, jax.random.key(0))
-    assert sorted(np.concatenate(folds)) == list(range(ROWS))
-    assert len(folds) == 5
-    for i, fold in enumerate(folds):
-        assert all(not set(GROUPS[fold]) & set(GROUPS[other]) for other in folds[i + 1 :])
+    divided = folds(problem, jax.random.key(0))
+    assert sorted(np.concatenate(divided)) == list(range(ROWS))
+    assert len(divided) == 5
+    for i, fold in enumerate(divided):
+        assert all(not set(GROUPS[fold]) & set(GROUPS[other]) for other in divided[i + 1 :])
     halves = problem.split(jax.random.key(1))
     assert not set(GROUPS[np.asarray(halves[0])]) & set(GROUPS[np.asarray(halves[1])])
 

@@ -84,14 +84,22 @@ def load(name: str, noise: float, seed: int) -> Rows:
         count = 0 if name == "digits-all" else len(order) // 5
         test, rows = order[:count], np.sort(order[count:])
     y = data.y.astype(np.int64)[rows]
-    flipped = rng.permutation(len(y))[: round(noise * len(y))]
-    noisy = y.copy()
-    noisy[flipped] = (y[flipped] + rng.integers(1, CLASSES, len(flipped))) % CLASSES
+    noisy, _ = made_wrong(y, noise, CLASSES, rng)
     pixels = data.x.astype(np.float32)
     x, test_x = pixels[rows], pixels[test]
     mean, scale = x.mean(axis=0), x.std()
     images = data.x[rows].reshape(-1, *(data.image or ()))
     return Rows((x - mean) / scale, y, noisy, images, (test_x - mean) / scale, data.y[test])
+
+
+def made_wrong(
+    y: np.ndarray, share: float, classes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of which a share is another class, and which rows these are."""
+    rows = rng.permutation(len(y))[: round(share * len(y))]
+    noisy = y.copy()
+    noisy[rows] = (y[rows] + rng.integers(1, classes, len(rows))) % classes
+    return noisy, rows
 
 
 def by_hindgrad(rows: Rows, seed: int) -> dict[str, Answer]:

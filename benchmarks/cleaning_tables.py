@@ -19,6 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
+from benchmarks.cleaning import made_wrong
 from hindgrad.apps.clean import command
 from hindgrad.apps.clean.settings import Clean
 from hindgrad.apps.clean.suspicion import Learner
@@ -45,15 +46,6 @@ def load(name: str) -> tuple[Rows, Clean, Learner]:
     table = read_as_asked(settings)
     sizes = (table.encoder.width, *settings.layers, len(table.classes))
     return command.rows_of(settings, table, None), settings, Learner(sizes, settings.steps)
-
-
-def made_wrong(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which a share is another class, and which rows these are."""
-    rng, classes = np.random.default_rng(100 + seed), y.max() + 1
-    rows = rng.permutation(len(y))[: round(share * len(y))]
-    noisy = y.copy()
-    noisy[rows] = (y[rows] + rng.integers(1, classes, len(rows))) % classes
-    return noisy, rows
 
 
 def precision(worth: np.ndarray, wrong: np.ndarray) -> float:
@@ -83,7 +75,8 @@ def main() -> None:
     for name in args.tables:
         rows, settings, learner = load(name)
         for seed in range(args.seeds):
-            noisy, wrong = made_wrong(rows.y, args.share, seed)
+            rng = np.random.default_rng(100 + seed)
+            noisy, wrong = made_wrong(rows.y, args.share, int(rows.y.max()) + 1, rng)
             given = replace(rows, y=noisy)
             begun = time.perf_counter()
             found = suspicion(

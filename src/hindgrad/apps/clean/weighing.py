@@ -90,7 +90,7 @@ def suspicion(
         draw = jax.random.fold_in(key, 1)
         networks = kept("opinion", lambda: opinion(problem, mean, draw, DIVISIONS).tolist())
         bar.done(DIVISIONS * FOLDS)
-    said = Outside(np.array(networks), np.array(first.pop("forest")))
+    said = Outside(np.array(networks), np.array(first["forest"]))
     mixed = said.of(first["judge"])
     return {
         "learned": mean,
@@ -98,7 +98,7 @@ def suspicion(
         "forest": own_label(said.forest, rows.y),
         "confidence": own_label(mixed, rows.y),
         "likelier": mixed.argmax(axis=1),
-        **first,
+        **{name: first[name] for name in ("judge", "precision", "wrong")},
     }
 
 

@@ -41,7 +41,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.compress,
 }
 
-ROUND_TRIP = {"float_precision": "round_trip"} if pd.__version__ < "3" else {}
+ROUND_TRIP = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
 """Numbers are read as they are written; pandas 2 reads some a bit off unless asked to."""
 
 NO_HEADER = "There is no header: the columns are called column1, column2, …"

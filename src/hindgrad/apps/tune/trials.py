@@ -1,6 +1,5 @@
 """Trainings side by side."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hindgrad import programs
+from hindgrad.apps.cores import cores
 from hindgrad.apps.model import Hyper, Metrics, Params, Problem
 from hindgrad.objective import init_key
 
@@ -53,13 +53,6 @@ def mean_valid_loss(problem: Problem, hyper: Hyper, keys: Sequence[PRNGKeyArray]
     """The validation loss over several draws."""
     results = trials(problem, [hyper] * len(keys), keys)
     return float(np.mean([trial.valid_loss for trial in results]))
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _one(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Trial:

@@ -49,6 +49,26 @@ def test_every_adjoint_against_a_loop(x64, name):
     assert all(abs(g) > 1e-3 for g in wanted.values())
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_a_target_network(x64, name):
+    """A slow copy of the weights, which is carried and which the loss learns from."""
+
+    def bootstrapped(params, hyper, batch, state):
+        (x, y), slow = batch.data, state["slow"]
+        after = hyper["decay"] * slow + (1 - hyper["decay"]) * params["w"]
+        return jnp.mean((x @ params["w"] - y - jnp.tanh(x @ slow) / 2) ** 2), {"slow": after}
+
+    def init(hyper, key):
+        weights = jnp.eye(4, 3) * hyper["width"] + 0.1
+        return {"w": weights}, {"slow": weights * hyper["variance"]}
+
+    score = lambda params, hyper, key, state: jnp.sum(params["w"] * state["slow"])
+    wanted = jax.grad(partial(by_hand, loss=bootstrapped, init=init, score=score))(HYPER)
+    given = objective(init, score, loss=bootstrapped)
+    assert_close(jax.grad(lambda h: given(h, adjoint=EXACT[name]))(HYPER), wanted)
+    assert all(abs(g) > 1e-3 for g in wanted.values())
+
+
 def test_second_derivatives(x64):
     assert_close(jax.hessian(objective())(HYPER), jax.hessian(by_hand)(HYPER), rtol=1e-7)
 

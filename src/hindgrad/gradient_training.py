@@ -22,9 +22,9 @@ STACK_LIMIT = 2**20
 
 
 class Gradient(NamedTuple):
-    """A step's loss and the model's state after it, the loss's gradient with respect to (params,
-    sources, the model's state before), and the transpose of the derivative of all: from the
-    cotangents of the params' gradient, of the loss and of the state after (None for zero) to
+    """A step's loss and the model's state after it, the loss's gradient with respect to the params
+    (first; others follow where they are needed), and the transpose of the derivative of all: from
+    the cotangents of the params' gradient, of the loss and of the state after (None for zero) to
     those of (params, sources, the state before)."""
 
     loss: Array
@@ -150,28 +150,35 @@ class GradientTraining(Dynamics):
             whole, model = eqx.combine(sources, rest), eqx.combine(floats, others)
             return whole.loss(params, whole.hyper, whole.batches(t), model)
 
-        def pulled(of_model, *inputs):
-            """(value, model), and the gradient of the value plus `of_model` times the model."""
+        def pulled(count, of_model, *inputs):
+            """(value, model), and the gradient of the value plus `of_model` times the model, with
+            respect to the first `count` inputs."""
             if not jax.tree.leaves(of_model):
-                return value_and_grad(loss, argnums=(0, 1, 2))(*inputs)
+                return value_and_grad(loss, argnums=tuple(range(count)))(*inputs)
 
             def floats_apart(*inputs):
                 value, model = loss(*inputs)
                 return (value, eqx.filter(model, eqx.is_inexact_array)), model
 
             def of_sum(*inputs):
-                (value, _), pull, model = jax.vjp(floats_apart, *inputs, has_aux=True)
+                function = lambda *first: floats_apart(*first, *inputs[count:])
+                (value, _), pull, model = jax.vjp(function, *inputs[:count], has_aux=True)
                 return (value, model), pull((numerics.unseen_one(value), of_model))
 
             return rewritten(of_sum, contracted_last)(*inputs)
 
         def gradients(of_model, *inputs):
-            value_and_model, values = evaluate(pulled, of_model, *inputs)
+            value_and_model, values = evaluate(partial(pulled, 3), of_model, *inputs)
             return values, value_and_model
+
+        def of_params_alone(*inputs):
+            # A rule that the parameters do not enter is left to the derivative of this.
+            (value, model), (values,) = evaluate(partial(pulled, 1), nothing, *inputs)
+            return values, value, model
 
         inputs, nothing = (params, sources, floats), jax.tree.map(jnp.zeros_like, floats)
         if not self.optimizer.gradient_is_constant and not self.is_symmetric(inputs):
-            return _pulled_in_reverse(partial(gradients, nothing), inputs)
+            return _pulled_in_reverse(of_params_alone, inputs)
 
         # What the cotangent of the model adds is linear in it, and so a part of the same tangent.
         def of_params(params, of_model):
@@ -328,23 +335,24 @@ def value_and_grad_as_pulled(loss: Callable[..., tuple[Array, PyTree]], model: P
     return rewritten(gradient, contracted_last)
 
 
-def _pulled_in_reverse(gradients: Callable, inputs: tuple[PyTree, PyTree, PyTree]) -> Gradient:
-    """The gradient whose transpose is reverse over reverse."""
+def _pulled_in_reverse(gradient: Callable, inputs: tuple[PyTree, PyTree, PyTree]) -> Gradient:
+    """The gradient whose transpose is reverse over reverse; `gradient` gives that by the params,
+    the loss and the model's state after it."""
 
     def all_(*inputs):
-        (of_params, *others), (value, model) = gradients(*inputs)
+        values, value, model = gradient(*inputs)
         floats, rest = eqx.partition(model, eqx.is_inexact_array)
-        return (of_params, value, floats), (others, rest)
+        return (values, value, floats), rest
 
     # The loss too: its derivative is not what its rules make of it.
-    (first, value, floats), pull, (others, rest) = jax.vjp(all_, *inputs, has_aux=True)
+    (values, value, floats), pull, rest = jax.vjp(all_, *inputs, has_aux=True)
 
     def transpose(of_gradient, of_loss, of_model=None):
         of_loss = jnp.zeros_like(value) if of_loss is None else of_loss
         of_model = jax.tree.map(jnp.zeros_like, floats) if of_model is None else of_model
         return pull((of_gradient, of_loss, of_model))
 
-    return Gradient(value, eqx.combine(floats, rest), (first, *others), transpose)
+    return Gradient(value, eqx.combine(floats, rest), (values,), transpose)
 
 
 def _pull_coefficients(sources: Any, rest: Any, cotangent: PyTree, evaluate: Callable) -> PyTree:

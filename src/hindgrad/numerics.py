@@ -53,3 +53,8 @@ def _apart_jvp(primals, tangents):
 def unseen_one(beside: Any) -> Any:
     """1 (NaN where that is NaN), which no compiler can tell from another number."""
     return jnp.where(beside == beside, jnp.ones_like(beside), jnp.nan)
+
+
+def unseen_zero(beside: Any) -> Any:
+    """Zero in float64, which no compiler can tell from another number."""
+    return jnp.where(jnp.any(beside == beside), jnp.float64(0.0), jnp.float64(-0.0))

@@ -113,3 +113,30 @@ def test_conjugate_gradients_are_refused():
     objective = hg.Objective(training, init=START, score=lambda p, h, k: jnp.sum(p["v"]))
     with pytest.raises(ValueError, match=r"derivative rules of its own \(clipped"):
         jax.grad(lambda h: objective(h, adjoint=hg.Implicit()))({"c": 0.5})
+
+
+@pytest.mark.parametrize("adjoint", [hg.Stored(), hg.Checkpointed(slots=2), hg.Reversible()])
+def test_a_rule_that_the_parameters_do_not_enter(x64, adjoint):
+    """It makes derivatives by hyperparameters, of the losses too, as through a loop by hand."""
+
+    def loss(params, hyper, batch):
+        return jnp.sum((params["w"] - clipped(hyper["shift"])) ** 2) + jnp.sum(params["v"] ** 4)
+
+    def by_hand(hyper):
+        params, losses, velocity = START, [], jax.tree.map(jnp.zeros_like, START)
+        for _ in range(STEPS):
+            value, grads = jax.value_and_grad(loss)(params, hyper, None)
+            velocity = jax.tree.map(lambda v, g: 0.5 * v + g, velocity, grads)
+            params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+            losses.append(value)
+        return sum(losses) + jnp.sum(params["w"] ** 2)
+
+    def run(hyper):
+        optimizer = hg.Momentum(0.1, 0.5, convention=hg.HeavyBall())
+        training = hg.Training(loss, optimizer=optimizer, batches=lambda t: None, steps=STEPS)
+        result = training(START, hyper, adjoint=adjoint)
+        return jnp.sum(result.losses) + jnp.sum(result.params["w"] ** 2)
+
+    hyper = {"shift": jnp.array([[0.8, 0.1], [-0.4, 0.9]])}
+    right = jax.grad(by_hand)(hyper)["shift"]
+    np.testing.assert_allclose(jax.grad(run)(hyper)["shift"], right, rtol=1e-6)

@@ -91,10 +91,12 @@ class Plan(eqx.Module):
         """The exact (params, memory), and the model's state."""
         *state, model = state
         leaves = list(map(jnp.asarray, jax.tree.leaves(state)))
+        zero = numerics.unseen_zero(next((x for x in leaves if x.size), leaves[0]))
 
         def encoded(group, format_):
             x = self.join(group, leaves)
-            return fixed_point.encode(x, format_.bits, format_.digits, _no_drift(x, format_.drift))
+            drift = _no_drift(x, format_.drift, zero)
+            return fixed_point.encode(x, format_.bits, format_.digits, drift)
 
         arrays = tuple(encoded(group, format_) for group, format_ in enumerate(self.formats))
         return Position(Packed(arrays, self.layout), model)
@@ -188,12 +190,13 @@ def _kept(model, read):
     return jax.tree.unflatten(structure, kept)
 
 
-def _no_drift(x, shape):
+def _no_drift(x, shape, zero):
     """The drift of numbers that no decay has multiplied yet; where they are, if it is one for
-    each."""
+    each. `zero` is none that a compiler knows: it would compute the first step's powers while
+    compiling, and round them otherwise than on the way back."""
     if shape is None:
         return None
-    return jnp.zeros_like(x, jnp.float64) if shape == x.shape else jnp.zeros(shape, jnp.float64)
+    return jnp.full_like(x, zero, jnp.float64) if shape == x.shape else jnp.full(shape, zero)
 
 
 def _constant(leaf):

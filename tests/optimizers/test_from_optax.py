@@ -257,6 +257,27 @@ def test_hyperparameters_of_more_precision_than_the_parameters(name):
     assert abs(got - wanted) <= 0.15 * abs(wanted)
 
 
+def test_a_number_closed_over_of_more_precision_than_the_parameters():
+    """As if it were a hyperparameter; optax itself refuses a limit in float32 here."""
+    limit = jnp.float32(0.5)
+
+    def final(rate, clip):
+        training = hg.Training(
+            lambda w, hyper, t: mean_square(w),
+            optimizer=hg.from_optax(lambda rate: optax.chain(clip, optax.sgd(rate))),
+            batches=lambda t: t,
+            steps=3,
+        )
+        params = training(jnp.asarray(START, jnp.bfloat16), rate).params
+        assert params.dtype == jnp.bfloat16
+        return jnp.sum(params.astype(jnp.float32))
+
+    rate = jnp.asarray(0.1, jnp.bfloat16)
+    clip = optax.clip_by_global_norm(limit)
+    found, right = (jax.grad(final)(rate, c) for c in (clip, optax.clip_by_global_norm(0.5)))
+    np.testing.assert_allclose(float(found), float(right), rtol=0.05)
+
+
 def test_several_steps_to_one(x64):
     """What is no `GradientTransformation`, but has its methods, serves as well. (It sums up in
     float32.)"""

@@ -43,7 +43,8 @@ class FromOptax(Optimizer):
 
     def update(self, grads, memory, params, coefficients):
         made = self._made(coefficients)
-        given = _as_precise((grads, memory, params), params, coefficients)
+        numbers = coefficients, [link.settings for link in links(made)]
+        given = _as_precise((grads, memory, params), params, numbers)
         with refusals.untraceable():
             updates, after = made.update(*given)
         return optax.apply_updates(params, updates), _as_before(after, memory)
@@ -74,7 +75,7 @@ def from_optax(make: Callable[[PyTree], optax.GradientTransformation]) -> FromOp
     the part at fault and what helps.
 
     Parameters and state keep their dtypes from step to step. If a hyperparameter is of more
-    precision, the update is computed in that.
+    precision, or an array that `make` closes over, the update is computed in that.
     """
     if isinstance(make, optax.GradientTransformation):
         raise TypeError(
@@ -89,10 +90,10 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float, complex, np.ndarray, np.generic))
 
 
-def _as_precise(given: PyTree, params: PyTree, coefficients: PyTree) -> PyTree:
-    """The floats of what an update is given in the precision of the hyperparameters, if that is
-    more than the parameters'."""
-    dtypes = [x.dtype for x in jax.tree.leaves(coefficients) if eqx.is_inexact_array(x)]
+def _as_precise(given: PyTree, params: PyTree, numbers: PyTree) -> PyTree:
+    """The floats of what an update is given in the precision of the numbers that it computes with,
+    if that is more than the parameters'."""
+    dtypes = [x.dtype for x in jax.tree.leaves(numbers) if eqx.is_inexact_array(x)]
     dtypes = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     widest = lambda x: reduce(trees.common, dtypes, x.dtype)
     if all(widest(p) == p.dtype for p in jax.tree.leaves(params)):

@@ -45,7 +45,8 @@ def elsewhere(tmp_path, monkeypatch):
 REFUSED = [
     ("", "Expected one of {tune, predict, explain, clean, distill, learn-optimizer"),
     ("tun", "Unrecognized options: tun"),
-    ("tune --steps abc", "--steps: invalid literal"),
+    ("tune --seeds abc", "--seeds: invalid literal"),
+    ("tune --steps abc", "--steps: 'abc' is no whole number"),
     ("tune --stepz 3", "Unrecognized options: --stepz, 3 (perhaps --steps); see hindgrad tune"),
     ("tune good.csv more.csv", "more.csv"),
     ("tune --task guess", "invalid choice 'guess' for argument '--task'"),

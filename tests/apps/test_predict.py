@@ -9,6 +9,7 @@ import pytest
 from hindgrad.apps.cli import main
 from hindgrad.apps.saved import Model, load
 from hindgrad.apps.table import DataError, read
+from hindgrad.files import read_arrays, write_arrays
 
 ROWS = 60
 
@@ -23,7 +24,7 @@ def kept(folder, frame, **asked):
     layer = np.random.default_rng(0).normal(size=(numbers.shape[1], outputs))
     mean, std = numbers.mean(axis=0), numbers.std(axis=0) + 1.0
     model = Model(
-        columns, mean, std, ((layer, np.zeros(outputs)),), table.label, table.classes, 5.0, 2.0
+        columns, mean, std, (((layer, np.zeros(outputs)),),), table.label, table.classes, 5.0, 2.0
     )
     model.save(folder / "model")
     return model
@@ -65,8 +66,9 @@ def edited(folder, edit):
 
 
 DAMAGES = {
-    "fewer layers": lambda c: c.update(layers=0),
-    "more layers": lambda c: c.update(layers=2),
+    "no networks": lambda c: c.update(networks=[]),
+    "fewer layers": lambda c: c.update(networks=[0]),
+    "more layers": lambda c: c.update(networks=[2]),
     "no columns": lambda c: c.update(columns=[]),
     "fewer columns": lambda c: c["columns"].pop(),
     "no classes": lambda c: c.update(classes=[]),
@@ -98,6 +100,23 @@ def test_weights_of_another_model_are_refused(tmp_path):
     weights[0].write_bytes(weights[1].read_bytes())
     with pytest.raises(DataError, match="the model is damaged: it has other inputs than"):
         load(tmp_path / "one")
+
+
+BENDS = {
+    "columns": np.array([7]),
+    "quantiles": np.zeros((5, 1)),
+    "frequencies": np.ones((1, 1)),
+}
+
+
+@pytest.mark.parametrize("damage", [{name: BENDS[name]} for name in BENDS], ids=str)
+def test_damaged_bends_are_refused(tmp_path, damage):
+    kept(tmp_path, letters())
+    path = tmp_path / "model/weights.safetensors"
+    arrays, _ = read_arrays(path)
+    write_arrays(path, arrays | {f"bends.{name}": array for name, array in damage.items()})
+    with pytest.raises(DataError, match="the model is damaged: its bends are"):
+        load(tmp_path)
 
 
 def csv(rows, columns="a,zip,day"):

@@ -147,7 +147,7 @@ def test_whole_numbers_stay_numbers():
     )
     _, columns = table.encoded(np.arange(3))
     layers = ((np.zeros((1, 3)), np.array([0.0, 1.0, 0.0])),)
-    model = Model(columns, np.zeros(1), np.ones(1), layers, "y", table.classes)
+    model = Model(columns, np.zeros(1), np.ones(1), (layers,), "y", table.classes)
     assert model.predict(np.zeros((2, 1))).tolist() == [2, 2]
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_model_is_refused(kept, tmp_path):
     kept_model.save(tmp_path / "model")
     assert load(tmp_path).predict(flowers()).tolist() == kept_model.predict(flowers()).tolist()
     arrays, _ = read_arrays(tmp_path / "model/weights.safetensors")
-    del arrays["layers.0.w"]
+    del arrays["networks.0.layers.0.w"]
     write_arrays(tmp_path / "model/weights.safetensors", arrays)
     with pytest.raises(DataError, match="the model is damaged"):
         load(tmp_path)

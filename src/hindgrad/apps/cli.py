@@ -130,7 +130,12 @@ def _one_line(box: str) -> str:
     meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(inside))
     if meant:
         message.append(f"(perhaps {meant[1]})")
-    return " ".join(message).rstrip(".")
+    plain = " ".join(message).rstrip(".")
+    return re.sub(NO_NUMBER, r"\2 is no whole number", plain)
+
+
+NO_NUMBER = r"no type matching (\{None\}\|INT) could be instantiated from \[(.*)\]"
+"""What the parser says of an option that need not be given."""
 
 
 Command = Tune | Predict | Explain | Clean | Distill | LearnOptimizer | CompareOptimizers

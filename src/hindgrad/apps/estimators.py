@@ -1,6 +1,7 @@
 """Networks tuned by hypergradient, as scikit-learn's estimators."""
 
 import abc
+from dataclasses import replace
 from typing import Any, final
 
 import jax
@@ -16,8 +17,9 @@ from hindgrad.apps.saved import Model, softmax
 from hindgrad.apps.splits import Whole, split_of
 from hindgrad.apps.table import DataError, Kind, Table
 from hindgrad.apps.tables.columns import Coded
-from hindgrad.apps.tune.keep import model_of, refit
-from hindgrad.apps.tune.tuning import tuned_hyper
+from hindgrad.apps.tune.inputs import suited
+from hindgrad.apps.tune.keep import model_of, refits
+from hindgrad.apps.tune.tuning import DRAWS, tuned_hyper
 from hindgrad.apps.validated import checked, is_count, tagged, validated
 
 BATCH = 64
@@ -178,8 +180,10 @@ def _fitted(
     division = split_of(table, pool, estimator.valid) if rows >= LEAST else None
     if estimator.steps_outer and division is not None:
         smaller = min(batch, len(division.train_slots))
-        tuned = Network(sizes, kind, estimator.steps, smaller, Form())
-        problem, _ = problem_of(table, tuned, pool, some, division)
-        hyper = tuned_hyper(problem, hyper, estimator.steps_outer, key)
+        make = lambda network: problem_of(table, network, pool, some, division)[0]
+        draws = list(jax.random.split(jax.random.fold_in(key, 1), DRAWS))
+        tuned = suited(replace(network, batch=smaller), table, hyper, draws, make)
+        hyper = tuned_hyper(make(tuned), hyper, estimator.steps_outer, key)
+        network = replace(tuned, batch=batch)
     problem, standard = problem_of(table, network, pool, some, Whole.of(rows))
-    return model_of(table, standard, refit(problem, hyper, key), {})
+    return model_of(table, standard, refits(problem, hyper, key), {})

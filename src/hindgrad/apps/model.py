@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import hindgrad as hg
 from hindgrad.apps.splits import Split, set_aside, split_of
 from hindgrad.apps.table import Kind, Table
+from hindgrad.apps.tables.bends import NONE, Bends, added, bent
 from hindgrad.apps.tables.columns import CLIP as CLIP
 from hindgrad.apps.tables.encoder import Fitted
 from hindgrad.schedules import (
@@ -61,6 +62,13 @@ class Network:
     steps: int
     batch: int
     form: Form = Form()
+    bent: tuple[int, ...] = ()
+    """Which of the numbers it also takes bent: by their ranks, and in waves of these."""
+
+    @property
+    def plain(self) -> int:
+        """How many of its inputs are numbers as they are, which come first."""
+        return self.sizes[0] - added(len(self.bent))
 
     def defaults(self) -> Hyper:
         """What one would guess: rate .1, decay .9, little weight decay, scale 1."""
@@ -217,10 +225,15 @@ class Standard(NamedTuple):
     """Of the numbers that the columns become, [width]."""
     target_mean: float
     target_std: float
+    bends: Bends = NONE
+
+    def standardised(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers [rows, width] in standard deviations from the mean."""
+        return np.clip((numbers - self.mean) / self.std, -CLIP, CLIP)
 
     def features(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers [rows, width], standardised, float32."""
-        return np.clip((numbers - self.mean) / self.std, -CLIP, CLIP).astype(np.float32)
+        """Numbers [rows, width] as a network takes them, float32."""
+        return self.bends(self.standardised(numbers)).astype(np.float32)
 
     def targets(self, y: np.ndarray) -> np.ndarray:
         """Class indices, or standardised targets, [rows]."""
@@ -269,6 +282,8 @@ def problem_of(
 ) -> tuple[Problem, Standard]:
     """The problem of these rows, standardised by those of the pool."""
     numbers, standard = standardise(table, pool)
+    if network.bent:
+        standard = standard._replace(bends=bent(standard.standardised(numbers[pool]), network.bent))
 
     def rows(taken: np.ndarray) -> Rows:
         x, y = standard.features(numbers[taken]), standard.targets(table.y[taken])

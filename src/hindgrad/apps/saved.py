@@ -1,4 +1,4 @@
-"""A trained network on raw rows: all that is needed to use it, in a folder."""
+"""Trained networks on raw rows: all that is needed to use them, in a folder."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hindgrad.apps.datasets import DataError
+from hindgrad.apps.tables.bends import NONE, Bends, added
 from hindgrad.apps.tables.columns import CLIP, Coded, Column, code_like
 from hindgrad.apps.tables.encoder import Category, Fitted
 from hindgrad.apps.tables.uses import check_read
@@ -17,21 +18,25 @@ from hindgrad.apps.tables.words import first_line, listed, quoted
 from hindgrad.apps.tables.written import WHOLE, tidy
 from hindgrad.files import read_arrays, read_json, write_arrays, write_json
 
-FORMAT = "hindgrad model 1"
+FORMAT = "hindgrad model 2"
 ABOUT = "model.json"
 ARRAYS = "weights.safetensors"
 
 
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+"""Weights [inputs, outputs] and biases [outputs] of each layer of a network."""
+
+
 @dataclass(frozen=True)
 class Model:
-    """A network, with what makes its inputs of raw rows and a person's words of its outputs."""
+    """Networks whose mean answer counts, with what makes their inputs of raw rows and a person's
+    words of their outputs."""
 
     columns: Fitted
     mean: np.ndarray
     std: np.ndarray
     """Of the inputs, [width]."""
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    """Weights [inputs, outputs] and biases [outputs] of each layer."""
+    networks: tuple[Layers, ...]
     label: str
     classes: tuple[str, ...] = ()
     """Empty for a quantity."""
@@ -39,6 +44,7 @@ class Model:
     target_std: float = 1.0
     about: dict[str, Any] = field(default_factory=dict)
     """Where it comes from and how it did, in numbers and words."""
+    bends: Bends = NONE
 
     @property
     def features(self) -> list[str]:
@@ -104,7 +110,7 @@ class Model:
         return code_like(frame.reset_index(drop=True), self.table_columns)
 
     def _answers(self, rows: Any) -> np.ndarray:
-        """What the last layer gives for rows as they come."""
+        """What `outputs` gives for rows as they come."""
         coded = self.code(rows)
         check_read("the rows", coded)
         unread = [str(one) for one in coded.unread if one.column.kind != "category"]
@@ -113,21 +119,21 @@ class Model:
         return self.outputs(coded)
 
     def outputs(self, coded: Coded) -> np.ndarray:
-        """What the last layer gives, [rows, outputs], float64."""
+        """The logarithms of the mean probabilities, or the mean standardised quantity,
+        [rows, outputs], float64."""
         numbers = (self.columns.transform(coded) - self.mean) / self.std
-        x = np.clip(numbers, -CLIP, CLIP)
-        *hidden, (w, b) = self.layers
-        for weights, biases in hidden:
-            x = np.tanh(x @ weights + biases)
-        return x @ w + b
+        x = self.bends(np.clip(numbers, -CLIP, CLIP))
+        return mean_answer([_last(layers, x) for layers in self.networks])
 
     def save(self, folder: Path) -> None:
         """Writes the model into a folder, which is made: JSON, and arrays as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         about, arrays = self.columns.dump()
         arrays |= {"input.mean": self.mean, "input.std": self.std}
-        for i, (w, b) in enumerate(self.layers):
-            arrays |= {f"layers.{i}.w": w, f"layers.{i}.b": b}
+        arrays |= {f"bends.{name}": array for name, array in self.bends._asdict().items()}
+        for n, layers in enumerate(self.networks):
+            for i, (w, b) in enumerate(layers):
+                arrays |= {_name(n, i, "w"): w, _name(n, i, "b"): b}
         write_arrays(folder / ARRAYS, arrays)
         content = {
             "format": FORMAT,
@@ -135,7 +141,7 @@ class Model:
             "label": self.label,
             "classes": list(self.classes),
             "target": {"mean": self.target_mean, "std": self.target_std},
-            "layers": len(self.layers),
+            "networks": [len(layers) for layers in self.networks],
             "about": self.about,
             "columns": about,
         }
@@ -161,19 +167,21 @@ def load(folder: str | Path) -> Model:
         arrays, _ = read_arrays(path / ARRAYS)
         if content["format"] != FORMAT:
             raise DataError(f"{folder}: the model is of another version, {content['format']}.")
-        layers = [
-            (arrays[f"layers.{i}.w"], arrays[f"layers.{i}.b"]) for i in range(content["layers"])
+        networks = [
+            tuple((arrays[_name(n, i, "w")], arrays[_name(n, i, "b")]) for i in range(count))
+            for n, count in enumerate(content["networks"])
         ]
         model = Model(
             Fitted.load(content["columns"], arrays),
             arrays["input.mean"],
             arrays["input.std"],
-            tuple(layers),
+            tuple(networks),
             content["label"],
             tuple(content["classes"]),
             float(content["target"]["mean"]),
             float(content["target"]["std"]),
             content["about"],
+            Bends(*(arrays[f"bends.{name}"] for name in Bends._fields)),
         )
         _check(model, content, arrays)
         return model
@@ -204,19 +212,21 @@ def _check(model: Model, content: Mapping[str, Any], arrays: Mapping[str, np.nda
         ):
             raise ValueError(f"the values of '{part.column.name}' are not as they were saved.")
     names = set(expected) | {"input.mean", "input.std"}
-    names |= {f"layers.{i}.{part}" for i in range(len(model.layers)) for part in "wb"}
+    names |= {f"bends.{name}" for name in Bends._fields}
+    counts = enumerate(map(len, model.networks))
+    names |= {_name(n, i, part) for n, count in counts for i in range(count) for part in "wb"}
     if set(arrays) != names:
         raise ValueError(f"arrays are missing, or too many: {quoted(sorted(set(arrays) ^ names))}.")
     if len(set(model.classes)) != len(model.classes) or len(model.classes) == 1:
         raise ValueError("its classes are not as they were saved.")
     if model.mean.shape != (width,) or model.std.shape != (width,) or not np.all(model.std > 0):
         raise ValueError(f"it has other inputs than the {width} numbers of its columns.")
-    sizes = [width, *(w.shape[-1] for w, _ in model.layers)]
-    for (w, b), before, after in zip(model.layers, sizes[:-1], sizes[1:], strict=True):
-        if w.shape != (before, after) or b.shape != (after,):
-            raise ValueError(f"a layer {w.shape}, {b.shape} does not fit {before} inputs.")
-    if not model.layers or sizes[-1] != outputs:
-        raise ValueError(f"its network has {sizes[-1]} outputs, of {outputs} that are needed.")
+    _check_bends(model.bends, width)
+    inputs = width + added(len(model.bends.columns), len(model.bends.frequencies))
+    if not model.networks:
+        raise ValueError("there is no network.")
+    for layers in model.networks:
+        _check_layers(layers, inputs, outputs)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("its numbers are not finite.")
     if not np.isfinite([model.target_mean, model.target_std]).all():
@@ -225,13 +235,56 @@ def _check(model: Model, content: Mapping[str, Any], arrays: Mapping[str, np.nda
     model.columns.transform(model.code(rows))  # raises if a column lacks what it has kept
 
 
+def _check_bends(bends: Bends, width: int) -> None:
+    columns, quantiles, frequencies = bends
+    if columns.dtype.kind != "i" or columns.ndim != 1 or frequencies.ndim != 1:
+        raise ValueError("its bends are not as they were saved.")
+    if not np.isin(columns, np.arange(width)).all() or quantiles.shape[1:] != columns.shape:
+        raise ValueError("its bends are of other columns than it has.")
+    if len(quantiles) < 2 or np.any(np.diff(quantiles, axis=0) < 0):
+        raise ValueError("the quantiles of its columns do not rise.")
+
+
+def _check_layers(layers: Layers, inputs: int, outputs: int) -> None:
+    sizes = [inputs, *(w.shape[-1] for w, _ in layers)]
+    for (w, b), before, after in zip(layers, sizes[:-1], sizes[1:], strict=True):
+        if w.shape != (before, after) or b.shape != (after,):
+            raise ValueError(f"a layer {w.shape}, {b.shape} does not fit {before} inputs.")
+    if not layers or sizes[-1] != outputs:
+        raise ValueError(f"a network has {sizes[-1]} outputs, of {outputs} that are needed.")
+
+
+def mean_answer(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """Of networks' last layers, each [rows, outputs]: the logarithms of the mean probabilities, or
+    the mean of a quantity."""
+    if answers[0].shape[1] == 1:
+        return np.mean(answers, axis=0)
+    return np.log(np.mean([softmax(one) for one in answers], axis=0) + LEAST)
+
+
+LEAST = 1e-300
+"""A probability of zero has a logarithm."""
+
+
+def _last(layers: Layers, x: np.ndarray) -> np.ndarray:
+    """What the last layer gives."""
+    *hidden, (w, b) = layers
+    for weights, biases in hidden:
+        x = np.tanh(x @ weights + biases)
+    return x @ w + b
+
+
+def _name(network: int, layer: int, part: str) -> str:
+    return f"networks.{network}.layers.{layer}.{part}"
+
+
 def softmax(outputs: np.ndarray) -> np.ndarray:
     """Probabilities [rows, classes] from the logarithms of their ratios."""
     powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def network_of(params: Sequence[Any]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+def network_of(params: Sequence[Any]) -> Layers:
     """The layers of a trained network as arrays in float64."""
     return tuple(
         (np.asarray(layer["w"], np.float64), np.asarray(layer["b"], np.float64)) for layer in params

@@ -12,8 +12,9 @@ import pandas as pd
 
 from hindgrad.apps import datasets
 from hindgrad.apps.datasets import DataError as DataError
+from hindgrad.apps.tables import bends
 from hindgrad.apps.tables.columns import Coded, Column, as_numbers, code, code_like
-from hindgrad.apps.tables.encoder import Encoder, Fitted
+from hindgrad.apps.tables.encoder import Encoder, Fitted, Moment, Number
 from hindgrad.apps.tables.formats import read_source
 from hindgrad.apps.tables.labels import Kind as Kind
 from hindgrad.apps.tables.labels import labels_of, named_labels
@@ -79,6 +80,29 @@ class Table:
     def encoder(self) -> Encoder:
         """How a row becomes the numbers that a network takes."""
         return Encoder.of(self.coded.columns, self.x, len(self.classes))
+
+    @cached_property
+    def bendable(self) -> tuple[int, ...]:
+        """Which of the numbers `bends.Bends` has more to say of."""
+        found, place = [], 0
+        for part, values in zip(self.encoder.parts, self.x.T, strict=True):
+            known = values[~np.isnan(values)]
+            if isinstance(part, Number | Moment) and len(np.unique(known)) > bends.DISTINCT:
+                found.append(place)
+            place += len(part.all_names)
+        return tuple(found) if self.image is None and len(found) <= bends.MOST_COLUMNS else ()
+
+    @property
+    def counts(self) -> list[int]:
+        """The rows of each class; none of a quantity."""
+        if self.kind == "regression":
+            return []
+        return np.bincount(self.y, minlength=len(self.classes)).tolist()
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers a row is to a network, bent."""
+        return self.encoder.width + bends.added(len(self.bendable))
 
     def encoded(self, pool: np.ndarray) -> tuple[np.ndarray, Fitted]:
         """All rows as numbers [rows, encoder.width], fitted on those of the pool alone."""

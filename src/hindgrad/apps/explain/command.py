@@ -20,7 +20,7 @@ from hindgrad.apps.explain.words import dump
 from hindgrad.apps.model import Params, Problem, Standard, predict, problem_of
 from hindgrad.apps.settings import ArgumentError, identity
 from hindgrad.apps.splits import Whole
-from hindgrad.apps.tune.keep import TRIES, key_of, refit_with_key
+from hindgrad.apps.tune.keep import TRIES, key_of, refits_with_keys
 from hindgrad.apps.work import Work, finite
 from hindgrad.attribution.certify import SMOOTH_RUNS
 from hindgrad.progress import Bar
@@ -128,7 +128,7 @@ def _network(
     start: Start, problem: Problem, questions: Questions, worst: int | None
 ) -> dict[str, Any]:
     """Trains as a tuning does in its end, and finds which rows to explain, and which class."""
-    trial, key = refit_with_key(problem, start.settings, key_of(start.seed))
+    (trial, key), *_ = refits_with_keys(problem, start.settings, key_of(start.seed))
     if not np.isfinite(trial.valid_loss):
         raise ArgumentError(diverges())
     chosen = list(range(len(questions.queries)))

@@ -14,7 +14,8 @@ from hindgrad.apps.settings import ArgumentError, check_positions, check_room
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import Table, read
 from hindgrad.apps.tune.hyperfile import load_form, read_hyper
-from hindgrad.apps.tune.settings import BATCH, Tune
+from hindgrad.apps.tune.inputs import bending
+from hindgrad.apps.tune.settings import BATCH, LEAST_STEPS, Tune
 from hindgrad.apps.work import RESULTS
 
 HYPER = "hyperparameters.json"
@@ -63,7 +64,8 @@ def begin(asked: Explain) -> Start:
     pool, tested = set_aside(table, test, seed)
     network = _network(asked, table, len(pool), path, file)
     settings = network.defaults() if path is None else read_hyper(path, network)
-    return Start(table, network, settings, pool, tested, seed, tuple(_differences(table, call)))
+    notes = (*_differences(table, call), *_among(tuning.get("kept", {})))
+    return Start(table, network, settings, pool, tested, seed, notes)
 
 
 def _tuned(asked: Explain) -> tuple[Path | None, dict[str, Any], dict[str, Any]]:
@@ -105,10 +107,12 @@ def _network(
     network = Network(
         (table.encoder.width, *hidden, outputs),
         table.kind,
-        _first(asked.steps, file.get("steps"), Tune.steps),
+        _first(asked.steps, file.get("steps"), LEAST_STEPS),
         _first(asked.batch, file.get("batch"), min(BATCH, rows)),
         load_form(file["schedule"]) if "schedule" in file else Form(),
     )
+    if sizes and sizes[0] == table.inputs:
+        network = bending(network, table)
     if sizes and [*network.sizes] != sizes:
         raise ArgumentError(
             f"--from {path}: it was tuned for {sizes[0]} inputs, hidden layers {sizes[1:-1]} and "
@@ -130,6 +134,15 @@ def _differences(table: Table, call: dict[str, Any]):
         yield (
             "This table is not the one that was tuned on (or other columns or rows of it): the "
             "network is trained on it with the tuned settings."
+        )
+
+
+def _among(kept: dict[str, Any]):
+    count = kept.get("networks", 1)
+    if count > 1:
+        yield (
+            f"hindgrad predict answers with the mean of {count} networks, which were trained alike "
+            "from other starts; explained is the one of them that fits its rows best."
         )
 
 

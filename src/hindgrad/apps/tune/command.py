@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,10 +31,11 @@ from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tables.words import first_line
 from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
+from hindgrad.apps.tune.inputs import WAYS, bending, suited
 from hindgrad.apps.tune.keep import keep
 from hindgrad.apps.tune.parts import Parts, together
 from hindgrad.apps.tune.search import Sampler, Space, search
-from hindgrad.apps.tune.settings import BATCH, Tune
+from hindgrad.apps.tune.settings import BATCH, Tune, steps_for
 from hindgrad.apps.tune.studies import Studies, distributions
 from hindgrad.apps.tune.trials import (
     dump_hyper,
@@ -77,7 +78,7 @@ def run(settings: Tune, console: Console) -> None:
     network = _network(settings, table)
     start = None if settings.start is None else read_hyper(settings.start, network)
     call = identity(settings, {"start": "from"})
-    call |= {"batch": network.batch, "fingerprint": table.fingerprint()}
+    call |= {"batch": network.batch, "steps": network.steps, "fingerprint": table.fingerprint()}
     makes = rivals.rivals(table.kind, settings.also) if settings.rivals else {}
     studies = Studies(settings.storage)
 
@@ -98,21 +99,20 @@ def _network(settings: Tune, table: Table) -> Network:
     outputs_ = len(table.classes) if table.kind == "classification" else 1
     sizes = (table.encoder.width, *settings.hidden, outputs_)
     form = Form(settings.schedule, settings.knots or KNOTS[settings.schedule])
-    network = Network(sizes, table.kind, settings.steps, settings.batch or BATCH, form)
     layers = len(sizes) - 1
-    check_room(4 * weights(sizes) + (settings.steps + 8 * form.knots) * layers, SIZES)
     # Without groups, the numbers of rows in the parts are the same for every seed.
     rows = min(
         _rows_to_train_on(settings, table, seed)
         for seed in range(settings.seed, settings.seed + settings.seeds)[: _distinct(table)]
     )
-    if settings.batch is None:
-        return replace(network, batch=min(BATCH, rows))
-    if settings.batch > rows:
+    steps = settings.steps or steps_for(rows)
+    largest = weights((table.inputs, *sizes[1:]))
+    check_room(4 * largest + (steps + 8 * form.knots) * layers, SIZES)
+    if settings.batch is not None and settings.batch > rows:
         raise ArgumentError(
             f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
         )
-    return network
+    return Network(sizes, table.kind, steps, settings.batch or min(BATCH, rows), form)
 
 
 def _rows_to_train_on(settings: Tune, table: Table, seed: int) -> int:
@@ -167,27 +167,27 @@ def _results(
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs, data = [], f"{table.name} {call['fingerprint'][:6]}"
-    with Bar(_total(settings, len(searches), len(makes))) as bar:
+    shares = {"test": settings.test, "valid": settings.valid}
+    networks = {}
+    with Bar(_total(settings, table, len(searches), len(makes))) as bar:
         for seed in seeds:
-            problem, _ = draw_problem(
-                table, network, test=settings.test, valid=settings.valid, seed=seed
-            )
+            networks[seed] = _suited(table, network, begin, seed, work, bar, shares)
+            problem, _ = draw_problem(table, networks[seed], **shares, seed=seed)
             key = jax.random.key(seed)
             counts = settings.steps_outer, key, work, seed
             job = _Job(problem, begin, *counts, bar, studies, data)
             run = _seed(job, searches, settings.start is not None)
             beside = {name: _rival(job, name, make) for name, make in makes.items()}
-            runs.append({"seed": seed, **run, "rivals": beside})
+            bent = bool(networks[seed].bent)
+            runs.append({"seed": seed, "bent": bent, **run, "rivals": beside})
         bar.stage("learning curves")
         best = outputs.best_seed(runs)
-        problem, _ = draw_problem(
-            table, network, test=settings.test, valid=settings.valid, seed=best
-        )
+        problem, _ = draw_problem(table, networks[best], **shares, seed=best)
         curves = _curves(problem, runs[seeds.index(best)], outputs.compared(runs), best)
         bar.stage("the model that is kept")
         kept = work.kept(
             "model",
-            lambda: _keep(settings, table, network, runs, work),
+            lambda: _keep(table, networks, runs, work, shares),
             arrays=work.folder / MODEL / ARRAYS,
         )
     return {
@@ -198,11 +198,11 @@ def _results(
             "features": len(table.features),
             "kind": table.kind,
             "classes": list(table.classes),
-            "counts": _counts(table),
+            "counts": table.counts,
             "label": table.label,
             "notes": list(table.notes),
         },
-        "sizes": list(network.sizes),
+        "sizes": list(networks[kept["seed"]].sizes),
         "schedule": dump_form(network.form),
         "best_seed": best,
         "kept": kept,
@@ -211,22 +211,35 @@ def _results(
     }
 
 
-def _counts(table: Table) -> list[int]:
-    """The rows of each class."""
-    if table.kind == "regression":
-        return []
-    return np.bincount(table.y, minlength=len(table.classes)).tolist()
+def _suited(
+    table: Table, network: Network, hyper: Hyper, seed: int, work: Work, bar: Bar, shares: dict
+) -> Network:
+    """The network with the inputs that suit this seed's rows."""
+
+    def bent() -> bool:
+        bar.stage(f"seed {seed}: inputs")
+        draws = list(jax.random.split(jax.random.fold_in(jax.random.key(seed), 5), DRAWS))
+        problem = lambda network: draw_problem(table, network, **shares, seed=seed)[0]
+        return bool(suited(network, table, hyper, draws, problem).bent)
+
+    is_bent = work.kept(f"seed-{seed}/bent", bent)
+    bar.done(_choosing(table))
+    return bending(network, table) if is_bent else network
+
+
+def _choosing(table: Table) -> int:
+    """The trainings by which inputs are chosen."""
+    return WAYS * DRAWS if table.bendable else 0
 
 
 def _keep(
-    settings: Tune, table: Table, network: Network, runs: list[dict[str, Any]], work: Work
+    table: Table, networks: Mapping[int, Network], runs: list[dict[str, Any]], work: Work, shares
 ) -> dict[str, Any]:
     """Trains and writes the model of the arm and the seed that validate best."""
     arm = outputs.recommended(runs)
     seed = outputs.best_seed(runs, arm)
     hyper = load_hyper(next(run for run in runs if run["seed"] == seed)["arms"][arm]["hyper"])
-    shares = {"test": settings.test, "valid": settings.valid}
-    problem, standard = draw_problem(table, network, **shares, seed=seed)
+    problem, standard = draw_problem(table, networks[seed], **shares, seed=seed)
     return keep(work.folder / MODEL, table, problem, standard, hyper, arm=arm, seed=seed)
 
 
@@ -369,10 +382,11 @@ def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dic
     return curves
 
 
-def _total(settings: Tune, searches: int, others: int) -> int:
+def _total(settings: Tune, table: Table, searches: int, others: int) -> int:
     """The whole work, in trainings."""
     tuning = cost.tuning(settings.steps_outer, DRAWS) if settings.steps_outer else 0
-    return settings.seeds * (tuning * (1 + searches) + (searches + 2) * JUDGES + others)
+    each = tuning * (1 + searches) + (searches + 2) * JUDGES + others + _choosing(table)
+    return settings.seeds * each
 
 
 def _file(name: str) -> str:

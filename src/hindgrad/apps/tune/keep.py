@@ -1,6 +1,7 @@
 """The model that is kept: what the table recommends, trained again on all rows but those to test
 on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,38 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from hindgrad.apps.model import Hyper, Problem, Standard
-from hindgrad.apps.saved import Model, network_of
+from hindgrad.apps.model import Hyper, Problem, Standard, predict
+from hindgrad.apps.saved import Model, mean_answer, network_of
 from hindgrad.apps.splits import Whole
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune.trials import Trial, trials
 from hindgrad.apps.work import finite
 
-TRIES = 3
-"""Trainings of which the one that fits its rows best is kept: one may diverge."""
+TRIES = 4
+"""Trainings whose networks are kept, if they fit their rows: one may diverge."""
+
+WORSE = 2.0
+"""A network whose loss is so many times that of the best is left out, with"""
+LITTLE = 0.1
+"""so much granted."""
 
 
-def refit(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Trial:
-    """Trains on the rows to train on and those to validate on."""
-    return refit_with_key(problem, hyper, key)[0]
+def refits(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> list[Trial]:
+    """Trains several times on the rows to train on and those to validate on; the networks that fit
+    these, the best first. Their mean answers better than one of them."""
+    return [trial for trial, _ in refits_with_keys(problem, hyper, key)]
 
 
-def refit_with_key(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> tuple[Trial, PRNGKeyArray]:
-    """The same, with the key of the training that is kept."""
+def refits_with_keys(
+    problem: Problem, hyper: Hyper, key: PRNGKeyArray
+) -> list[tuple[Trial, PRNGKeyArray]]:
+    """The same, with the keys of the trainings."""
     whole = replace(problem, division=Whole.of(len(problem.pool.y)))
     keys = list(jax.random.split(key, TRIES))
-    tried = trials(whole, [hyper] * TRIES, keys)
-    return min(zip(tried, keys, strict=True), key=lambda pair: pair[0].valid_loss)
+    tried = zip(trials(whole, [hyper] * TRIES, keys), keys, strict=True)
+    best, *others = sorted(tried, key=lambda pair: pair[0].valid_loss)
+    most = WORSE * best[0].valid_loss + LITTLE
+    return [best, *(pair for pair in others if pair[0].valid_loss <= most)]
 
 
 def key_of(seed: int) -> PRNGKeyArray:
@@ -38,18 +49,21 @@ def key_of(seed: int) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), 4)
 
 
-def model_of(table: Table, standard: Standard, trial: Trial, about: dict[str, Any]) -> Model:
-    """A trained network with all that is needed to use it on raw rows."""
+def model_of(
+    table: Table, standard: Standard, kept: Sequence[Trial], about: dict[str, Any]
+) -> Model:
+    """Trained networks with all that is needed to use them on raw rows."""
     return Model(
         standard.columns,
         np.asarray(standard.mean, np.float64),
         np.asarray(standard.std, np.float64),
-        network_of(trial.params),
+        tuple(network_of(trial.params) for trial in kept),
         table.label,
         table.classes,
         standard.target_mean,
         standard.target_std,
         about,
+        standard.bends,
     )
 
 
@@ -60,14 +74,28 @@ def keep(
 
     Returns where it comes from, `about`, and how it does on the rows to test on.
     """
-    trial = refit(problem, hyper, key_of(about["seed"]))
+    kept = refits(problem, hyper, key_of(about["seed"]))
+    loss, error = of_all(problem, kept)
     told = {
         **about,
+        "networks": len(kept),
+        "bent": bool(problem.network.bent),
         "rows": len(problem.pool.y),
         "test_rows": len(problem.test.y),
-        "test_loss": finite(trial.metrics.test_loss),
-        "test_error": finite(trial.metrics.test_error),
+        "test_loss": finite(loss),
+        "test_error": finite(error),
         "notes": list(table.notes),
     }
-    model_of(table, standard, trial, told).save(folder)
+    model_of(table, standard, kept, told).save(folder)
     return told
+
+
+def of_all(problem: Problem, kept: Sequence[Trial]) -> tuple[float, float]:
+    """The loss and the error of the networks' mean answer on the rows to test on."""
+    x, y = problem.test.x, np.asarray(problem.test.y)
+    answers = mean_answer([np.asarray(predict(trial.params, x), np.float64) for trial in kept])
+    if problem.network.kind == "regression":
+        square = float(np.mean((answers[:, 0] - y) ** 2))
+        return square, float(problem.target_scale) * square**0.5
+    right = answers[np.arange(len(y)), y]
+    return float(-right.mean()), float((answers.argmax(axis=1) != y).mean())

@@ -128,15 +128,22 @@ def summary(results: Results) -> list[str]:
         lines.append(f"Here {last.name} did not pay: {kept['arm']} validates better.")
     lines.append(
         f"Kept: the hyperparameters of {kept['arm']}, seed {kept['seed']}, which validate best, "
-        f"and a network trained with them on all {kept['rows']:,} rows but those for testing; on "
-        f"these {kept['test_rows']:,} its loss is {infinite(kept['test_loss']):.4f}, its "
-        f"{_error_name(results)} {infinite(kept['test_error']):.4g}."
+        f"and {_networks(kept)} trained with them on all {kept['rows']:,} rows but those for "
+        f"testing; on these {kept['test_rows']:,} the loss is {infinite(kept['test_loss']):.4f}, "
+        f"the {_error_name(results)} {infinite(kept['test_error']):.4g}."
     )
     lines += _beside_in_words(results)
     run = next(run for run in runs if run["seed"] == results["best_seed"])
     if "how" in run:
         lines.append(f"How seed {run['seed']} was tuned: {' '.join(run['how'].split())}")
     return lines
+
+
+def _networks(kept: Mapping[str, Any]) -> str:
+    count = kept["networks"]
+    what = "a network" if count == 1 else f"{count} networks, whose mean answers,"
+    bent = " (that take numbers by their ranks too, in waves)" if kept["bent"] else ""
+    return what + bent
 
 
 def _outcome(arms: Sequence[Arm]) -> str:

@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from hindgrad.apps.cores import cores
-from hindgrad.apps.model import Metrics, Problem, Rows
+from hindgrad.apps.model import Metrics, Problem
 from hindgrad.apps.settings import ArgumentError
 
 MAJORITY = "always the same"
@@ -84,7 +84,9 @@ def judged(
 ) -> tuple[Metrics, Float[np.ndarray, " classes"] | None]:
     """How a rival does on this key's draw, on the same numbers as the network, and its recall of
     each class if there are classes. `ValueError` if it cannot be trained on these rows."""
-    train, valid, test = map(_arrays, (*problem.split(key), problem.test))
+    plain = problem.network.plain
+    parts = (*problem.split(key), problem.test)
+    train, valid, test = ((np.asarray(part.x)[:, :plain], np.asarray(part.y)) for part in parts)
     with threadpool_limits(1 if len(train[0]) < ONE_THREAD else None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a default has not converged is part of it
@@ -120,10 +122,6 @@ def recall(
     counts = np.bincount(right, minlength=classes)
     hits = np.bincount(right[predicted == right], minlength=classes)
     return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
-
-
-def _arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(rows.x), np.asarray(rows.y)
 
 
 def _probabilities(estimator, x, classes):

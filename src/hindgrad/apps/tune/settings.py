@@ -28,6 +28,15 @@ from hindgrad.apps.settings import (
 BATCH = 64
 """Examples in a training step unless --batch is given."""
 
+LEAST_STEPS, MOST_STEPS, PASSES = 300, 1000, 15
+"""Training steps unless --steps is given: those of so many passes through the rows, in these
+bounds."""
+
+
+def steps_for(rows: int) -> int:
+    """Training steps for so many rows to train on."""
+    return min(max(LEAST_STEPS, -(-PASSES * rows // BATCH)), MOST_STEPS)
+
 
 @dataclass(frozen=True)
 class Tune:
@@ -60,8 +69,9 @@ class Tune:
     """The share of the rows by which the tuning judges."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers."""
-    steps: int = 300
-    """Training steps."""
+    steps: int | None = None
+    """Training steps: 300, or those of 15 passes through the rows if that is more, up to 1,000,
+    unless given."""
     batch: int | None = None
     """Examples in a training step: 64, or all to train on if these are fewer, unless given."""
     schedule: Literal["windows", "linear", "spline"] = "spline"
@@ -105,7 +115,7 @@ class Tune:
         check_counts(ranges)
         check_widths(self.hidden)
         check_seed(self.seed, self.seeds)
-        check_positions(self.steps, self.batch or BATCH)
+        check_positions(self.steps or MOST_STEPS, self.batch or BATCH)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)
         if self.also and not self.rivals:

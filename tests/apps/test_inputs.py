@@ -10,6 +10,7 @@ from hindgrad.apps.model import Network, draw_problem
 from hindgrad.apps.saved import load, softmax
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import Table
+from hindgrad.apps.tables import bends
 from hindgrad.apps.tune.inputs import bending, suited
 from hindgrad.apps.tune.keep import keep, model_of, of_all, refits
 
@@ -43,7 +44,7 @@ def test_numbers_are_bent_where_that_validates_better():
     assert chosen(plane).bent == ()
 
 
-def test_what_cannot_be_bent_is_left():
+def test_what_cannot_be_bent_is_left(monkeypatch):
     table = table_of(lambda x: x[:, 0])
     few = replace(table, x=np.round(np.clip(table.x, -2, 2)))
     assert few.bendable == ()
@@ -54,6 +55,8 @@ def test_what_cannot_be_bent_is_left():
         wide, x=np.tile(wide.x, 5), features=tuple(f"x{i}" for i in range(80)), columns=()
     )
     assert many.bendable == ()
+    monkeypatch.setattr(bends, "MOST_NUMBERS", 240 * bends.added(2) - 1)
+    assert replace(table, name="again").bendable == ()
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

@@ -90,7 +90,9 @@ class Table:
             if isinstance(part, Number | Moment) and len(np.unique(known)) > bends.DISTINCT:
                 found.append(place)
             place += len(part.all_names)
-        return tuple(found) if self.image is None and len(found) <= bends.MOST_COLUMNS else ()
+        few = len(found) <= bends.MOST_COLUMNS
+        small = len(self.y) * bends.added(len(found)) <= bends.MOST_NUMBERS
+        return tuple(found) if self.image is None and few and small else ()
 
     @property
     def counts(self) -> list[int]:

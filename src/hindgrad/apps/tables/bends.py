@@ -13,6 +13,9 @@ DISTINCT = 10
 MOST_COLUMNS = 64
 """A table of more columns to bend is left as it is: it has inputs enough."""
 
+MOST_NUMBERS = 20_000_000
+"""And one to which more numbers would be added than that, in all rows."""
+
 LEVELS = 200
 """Quantiles that are kept of a column."""
 

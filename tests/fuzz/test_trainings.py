@@ -16,7 +16,7 @@ from tests.fuzz import properties, trainings
 from tests.fuzz.case import Case
 from tests.fuzz.rules import EVERY
 
-CASES = int(os.environ.get("HINDGRAD_FUZZ_CASES", "300"))
+CASES = int(os.environ.get("HINDGRAD_FUZZ_CASES", "60"))
 BLOCK = 20
 """Cases after which compiled programs are forgotten: a process has only so many mappings."""
 FIRST = 1_000_000 * SEED

@@ -20,7 +20,7 @@ from hindgrad.apps.model import Network, Problem, draw_problem
 from hindgrad.apps.table import Table, read
 from hindgrad.apps.tune import rivals
 from hindgrad.apps.tune.inputs import suited
-from hindgrad.apps.tune.keep import of_all, refits
+from hindgrad.apps.tune.keep import lasting, of_all, refits
 from hindgrad.apps.tune.settings import BATCH, Tune, steps_for
 from hindgrad.apps.tune.tuning import DRAWS, tuned_hyper
 
@@ -53,7 +53,8 @@ def kept(table: Table, seed: int, steps_outer: int) -> tuple[Problem, float]:
     problem = make(network)
     if steps_outer:
         hyper = tuned_hyper(problem, hyper, steps_outer, keys[0])
-    return problem, of_all(problem, refits(problem, hyper, keys[1]))[1]
+    problem = lasting(problem, hyper, jax.random.fold_in(keys[0], 1))
+    return problem, of_all(problem, refits(problem, hyper, keys[1]), problem.test)[1]
 
 
 def other(problem: Problem, make: rivals.Make, seed: int) -> float:
@@ -92,7 +93,8 @@ def main() -> None:
                 errors[rival].append(other(problem, makes[rival], seed))
                 seconds.append(time.perf_counter() - begun)
             found = ", ".join(f"{who} {values[-1]:.4g}" for who, values in errors.items())
-            bent = "bent" if problem.network.bent else "plain"
+            network = problem.network
+            bent = f"{'bent' if network.bent else 'plain'}, {network.steps} steps"
             times = ", ".join(f"{s:.0f}" for s in seconds)
             line = f"{name}, seed {seed} ({bent}): {found}; {times} s"
             console.print(line, soft_wrap=True)

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from hindgrad.apps.model import Network, draw_problem
+from hindgrad.apps.model import RATES, Network, draw_problem
 from hindgrad.apps.saved import load, softmax
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import Table
 from hindgrad.apps.tables import bends
 from hindgrad.apps.tune.inputs import bending, suited
-from hindgrad.apps.tune.keep import keep, model_of, of_all, refits
+from hindgrad.apps.tune.keep import keep, lasting, model_of, of_all, refits
 
 PARTS = {"test": 0.2, "valid": 0.2, "seed": 0}
 
@@ -85,6 +85,24 @@ def test_the_kept_networks_answer_by_their_mean(kind, tmp_path):
     np.testing.assert_allclose([told["test_loss"], told["test_error"]], [loss, error], rtol=1e-4)
 
 
+def test_training_lasts_longer_where_that_validates_better():
+    """Of a plane seen through noise more steps learn the noise; of waves, the waves."""
+    noise = np.random.default_rng(2).normal(size=240)
+    for function, times in (
+        (lambda x: x[:, 0] + 3 * noise, 1),
+        (lambda x: np.sin(5 * x[:, 0]), 3),
+    ):
+        table = table_of(function)
+        network = network_of(table)
+        problem, _ = draw_problem(table, network, **PARTS)
+        found = lasting(problem, network.defaults(), jax.random.key(1)).network
+        assert found.steps == times * network.steps
+        rate = lambda network: network.schedule(RATES)(
+            network.defaults()["rate"], network.steps - 1
+        )
+        np.testing.assert_allclose(rate(found), rate(network), rtol=1e-6)
+
+
 def test_a_network_that_does_not_fit_is_left_out(monkeypatch):
     table = table_of(lambda x: x[:, 0])
     network = network_of(table)
@@ -95,5 +113,5 @@ def test_a_network_that_does_not_fit_is_left_out(monkeypatch):
     monkeypatch.setattr("hindgrad.apps.tune.keep.trials", lambda *_: [bad, *all_[:3]])
     assert all(trial is not bad for trial in refits(problem, network.defaults(), key))
     assert len(model_of(table, standard, all_[:2], {}).networks) == 2
-    losses = [of_all(problem, [trial])[0] for trial in all_]
-    assert of_all(problem, all_)[0] <= np.mean(losses) + 1e-9
+    losses = [of_all(problem, [trial], problem.test)[0] for trial in all_]
+    assert of_all(problem, all_, problem.test)[0] <= np.mean(losses) + 1e-9

@@ -79,6 +79,20 @@ class Whole(Split):
         return self.train_slots
 
 
+@final
+class Fixed(Split):
+    """The same rows at every draw."""
+
+    train_slots: Int[Array, " train"]
+    valid_slots: Int[Array, " valid"]
+    rows: int = eqx.field(static=True)
+    """How many there are in all."""
+
+    def order(self, key: PRNGKeyArray) -> Int[Array, " pool"]:
+        del key
+        return jnp.arange(self.rows)
+
+
 def set_aside(table: Table, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The pool, and the rows to test on: about `share` of all, whole groups if there are any."""
     rng = np.random.default_rng(seed)

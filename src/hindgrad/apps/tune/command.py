@@ -32,7 +32,7 @@ from hindgrad.apps.tables.words import first_line
 from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.inputs import WAYS, bending, suited
-from hindgrad.apps.tune.keep import keep
+from hindgrad.apps.tune.keep import keep, lasting
 from hindgrad.apps.tune.parts import Parts, together
 from hindgrad.apps.tune.search import Sampler, Space, search
 from hindgrad.apps.tune.settings import BATCH, Tune, steps_for
@@ -59,9 +59,6 @@ LOOKS = 3
 """Draws over which a search's candidate is judged for the picture of the progress (not charged)."""
 
 MODEL = outputs.MODEL
-
-SIZES = "--hidden, --knots and --steps"
-"""What the room depends on."""
 
 SEARCHES: dict[str, tuple[Sampler, bool]] = {
     "random, global": ("random", False),
@@ -107,7 +104,7 @@ def _network(settings: Tune, table: Table) -> Network:
     )
     steps = settings.steps or steps_for(rows)
     largest = weights((table.inputs, *sizes[1:]))
-    check_room(4 * largest + (steps + 8 * form.knots) * layers, SIZES)
+    check_room(4 * largest + (steps + 8 * form.knots) * layers, "--hidden, --knots and --steps")
     if settings.batch is not None and settings.batch > rows:
         raise ArgumentError(
             f"--batch {settings.batch} is more than the {rows} rows to train on; lower it."
@@ -187,7 +184,7 @@ def _results(
         bar.stage("the model that is kept")
         kept = work.kept(
             "model",
-            lambda: _keep(table, networks, runs, work, shares),
+            lambda: _keep(settings, table, networks, runs, work),
             arrays=work.folder / MODEL / ARRAYS,
         )
     return {
@@ -233,13 +230,20 @@ def _choosing(table: Table) -> int:
 
 
 def _keep(
-    table: Table, networks: Mapping[int, Network], runs: list[dict[str, Any]], work: Work, shares
+    settings: Tune,
+    table: Table,
+    networks: Mapping[int, Network],
+    runs: list[dict[str, Any]],
+    work: Work,
 ) -> dict[str, Any]:
     """Trains and writes the model of the arm and the seed that validate best."""
     arm = outputs.recommended(runs)
     seed = outputs.best_seed(runs, arm)
     hyper = load_hyper(next(run for run in runs if run["seed"] == seed)["arms"][arm]["hyper"])
+    shares = {"test": settings.test, "valid": settings.valid}
     problem, standard = draw_problem(table, networks[seed], **shares, seed=seed)
+    if settings.steps is None:
+        problem = lasting(problem, hyper, jax.random.fold_in(jax.random.key(seed), 6))
     return keep(work.folder / MODEL, table, problem, standard, hyper, arm=arm, seed=seed)
 
 

@@ -128,7 +128,8 @@ def summary(results: Results) -> list[str]:
         lines.append(f"Here {last.name} did not pay: {kept['arm']} validates better.")
     lines.append(
         f"Kept: the hyperparameters of {kept['arm']}, seed {kept['seed']}, which validate best, "
-        f"and {_networks(kept)} trained with them on all {kept['rows']:,} rows but those for "
+        f"and {_networks(kept)} trained with them for {kept['steps']:,} steps on all "
+        f"{kept['rows']:,} rows but those for "
         f"testing; on these {kept['test_rows']:,} the loss is {infinite(kept['test_loss']):.4f}, "
         f"the {_error_name(results)} {infinite(kept['test_error']):.4g}."
     )
@@ -220,7 +221,7 @@ def _hyper_file(results: Results) -> dict[str, Any]:
         "weight_decay and scale: one for each layer. 'hyper' is the best seed's.",
         "schedule": results["schedule"],
         "sizes": results["sizes"],
-        "steps": results["call"]["steps"],
+        "steps": kept["steps"],
         "batch": results["call"]["batch"],
         "arm": kept["arm"],
         "seed": kept["seed"],

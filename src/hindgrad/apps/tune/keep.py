@@ -29,30 +29,34 @@ LITTLE = 0.1
 LONGER = 3
 """How many times as long the networks that are kept may train."""
 
+SURER = 1.1
+"""How many times the loss may be if the error is lower: answers are surer after more steps, and
+the wrong ones too."""
+
 SPLITS = 2
 """Draws of rows to validate on by which that is decided."""
 
 
 def lasting(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Problem:
     """The problem with the training steps that suit the mean of several networks: those that it
-    has, or three times as many, with the schedules stretched, whichever validates better.
-
-    One network's loss says otherwise: where it is trained for longer, it errs less often but is
-    surer of it, and the mean mends that.
+    has, or three times as many, with the schedules stretched, if the mean errs less then.
+    (One network's loss says otherwise: it grows surer, which the mean mends.)
     """
     steps = LONGER * problem.network.steps
     ways = problem, replace(problem, network=replace(problem.network, steps=steps))
     keys = jax.random.split(key, SPLITS)
-    losses = [np.mean([_validated(way, hyper, key) for key in keys]) for way in ways]
-    return ways[bool(losses[1] < losses[0])]
+    found = [np.mean([_validated(way, hyper, key) for key in keys], axis=0) for way in ways]
+    (loss, error), (later_loss, later_error) = found
+    return ways[bool(later_error < error and later_loss <= SURER * loss)]
 
 
-def _validated(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> float:
-    """The loss of several networks' mean answer on the rows to validate on of one draw."""
+def _validated(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> tuple[float, float]:
+    """The loss and the error of several networks' mean answer on the rows to validate on of one
+    draw."""
     rows, (train, valid) = problem.pool, problem.division.draw(key)
     fixed = replace(problem, division=Fixed(train, valid, len(rows.y)))
     kept = [trial for trial, _ in _tried(fixed, hyper, jax.random.fold_in(key, 1))]
-    return of_all(problem, kept, Rows(rows.x[valid], rows.y[valid]))[0]
+    return of_all(problem, kept, Rows(rows.x[valid], rows.y[valid]))
 
 
 def refits(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> list[Trial]:

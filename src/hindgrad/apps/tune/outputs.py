@@ -36,7 +36,7 @@ MODEL = "model"
 
 FILES = {
     "hyperparameters.json": "the hyperparameters, for --from",
-    MODEL: "the trained network, for hindgrad predict",
+    MODEL: "the trained networks, for hindgrad predict",
     REPORT: "the tables and pictures on one page, and what to do next: open it in a browser",
     "table.csv": "every arm on every seed",
     "table.md": "the tables, to be read",
@@ -129,9 +129,10 @@ def summary(results: Results) -> list[str]:
     lines.append(
         f"Kept: the hyperparameters of {kept['arm']}, seed {kept['seed']}, which validate best, "
         f"and {_networks(kept)} trained with them for {kept['steps']:,} steps on all "
-        f"{kept['rows']:,} rows but those for "
-        f"testing; on these {kept['test_rows']:,} the loss is {infinite(kept['test_loss']):.4f}, "
-        f"the {_error_name(results)} {infinite(kept['test_error']):.4g}."
+        f"{kept['rows']:,} rows but those for testing; on these {kept['test_rows']:,} "
+        f"the loss of {'it' if kept['networks'] == 1 else 'their mean'} is "
+        f"{infinite(kept['test_loss']):.4f}, the {_error_name(results)} "
+        f"{infinite(kept['test_error']):.4g}."
     )
     lines += _beside_in_words(results)
     run = next(run for run in runs if run["seed"] == results["best_seed"])
@@ -142,9 +143,8 @@ def summary(results: Results) -> list[str]:
 
 def _networks(kept: Mapping[str, Any]) -> str:
     count = kept["networks"]
-    what = "a network" if count == 1 else f"{count} networks, whose mean answers,"
-    bent = " (that take numbers by their ranks too, in waves)" if kept["bent"] else ""
-    return what + bent
+    what = "a network" if count == 1 else f"{count} networks"
+    return what + (" that take numbers by rank, in waves, too," if kept["bent"] else "")
 
 
 def _outcome(arms: Sequence[Arm]) -> str:

@@ -83,6 +83,23 @@ def test_the_kept_networks_answer_by_their_mean(kind, tmp_path):
         loss = np.mean((answers[:, 0] - right) ** 2)
         error = standard.target_std * loss**0.5
     np.testing.assert_allclose([told["test_loss"], told["test_error"]], [loss, error], rtol=1e-4)
+    alone = [replace(model, networks=(one,)).outputs(rows) for one in model.networks]
+    assert all(np.abs(one - answers).max() > 1e-4 for one in alone)
+    if kind == "classification":
+        alone, answers = [softmax(one) for one in alone], softmax(answers)
+    np.testing.assert_allclose(answers, sum(alone) / len(alone), rtol=1e-9)
+
+
+def test_bent_numbers_do_not_depend_on_the_rows_to_test_on():
+    table = table_of(lambda x: x[:, 0])
+    _, tested = set_aside(table, PARTS["test"], PARTS["seed"])
+    x = table.x.copy()
+    x[tested] += 5.0
+    both = table, replace(table, x=x)
+    network = bending(network_of(table), table)
+    one, other = (draw_problem(table, network, **PARTS)[0] for table in both)
+    np.testing.assert_array_equal(one.pool.x, other.pool.x)
+    assert np.abs(one.test.x - other.test.x).max() > 1
 
 
 def test_training_lasts_longer_where_that_validates_better():

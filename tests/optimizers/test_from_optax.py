@@ -257,9 +257,9 @@ def test_hyperparameters_of_more_precision_than_the_parameters(name):
     assert abs(got - wanted) <= 0.15 * abs(wanted)
 
 
-def test_a_number_closed_over_of_more_precision_than_the_parameters():
+@pytest.mark.parametrize("limit", [jnp.float32(0.5), np.float32(0.5)], ids=["jax", "numpy"])
+def test_a_number_closed_over_of_more_precision_than_the_parameters(limit):
     """As if it were a hyperparameter; optax itself refuses a limit in float32 here."""
-    limit = jnp.float32(0.5)
 
     def final(rate, clip):
         training = hg.Training(

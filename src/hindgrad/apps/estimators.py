@@ -54,8 +54,8 @@ class _Network(BaseEstimator, abc.ABC):
 
 @final
 class HindgradClassifier(ClassifierMixin, _Network):
-    """A network for classes, whose training is tuned by hypergradient; then it is trained on all
-    rows.
+    """Networks for classes, whose training is tuned by hypergradient; then four are trained on all
+    rows, whose mean probabilities count.
 
     Frames may have text, dates and missing values, arrays missing values. Goes into pipelines and
     searches of scikit-learn as any classifier does.
@@ -105,8 +105,8 @@ class HindgradClassifier(ClassifierMixin, _Network):
 
 @final
 class HindgradRegressor(RegressorMixin, _Network):
-    """A network for a quantity, whose training is tuned by hypergradient; then it is trained on
-    all rows. Its arguments are those of `HindgradClassifier`."""
+    """Networks for a quantity, whose training is tuned by hypergradient; then four are trained on
+    all rows, whose mean counts. Its arguments are those of `HindgradClassifier`."""
 
     def fit(self, X, y):
         """Fits to rows [rows, features] and their values [rows].

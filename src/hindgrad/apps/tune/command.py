@@ -31,8 +31,8 @@ from hindgrad.apps.table import Table, read_as_asked
 from hindgrad.apps.tables.words import first_line
 from hindgrad.apps.tune import outputs, rivals
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
-from hindgrad.apps.tune.inputs import WAYS, bending, suited
-from hindgrad.apps.tune.keep import keep, lasting
+from hindgrad.apps.tune.inputs import bending, choosing, suited
+from hindgrad.apps.tune.keep import keep, keeping, lasting
 from hindgrad.apps.tune.parts import Parts, together
 from hindgrad.apps.tune.search import Sampler, Space, search
 from hindgrad.apps.tune.settings import BATCH, Tune, steps_for
@@ -164,8 +164,7 @@ def _results(
     seeds = list(range(settings.seed, settings.seed + settings.seeds))
     searches = list(SEARCHES) if settings.searches and settings.steps_outer else []
     runs, data = [], f"{table.name} {call['fingerprint'][:6]}"
-    shares = {"test": settings.test, "valid": settings.valid}
-    networks = {}
+    shares, networks = settings.shares, {}
     with Bar(_total(settings, table, len(searches), len(makes))) as bar:
         for seed in seeds:
             networks[seed] = _suited(table, network, begin, seed, work, bar, shares)
@@ -187,6 +186,7 @@ def _results(
             lambda: _keep(settings, table, networks, runs, work),
             arrays=work.folder / MODEL / ARRAYS,
         )
+        bar.done(keeping(settings.steps))
     return {
         "call": call,
         "data": {
@@ -220,13 +220,8 @@ def _suited(
         return bool(suited(network, table, hyper, draws, problem).bent)
 
     is_bent = work.kept(f"seed-{seed}/bent", bent)
-    bar.done(_choosing(table))
+    bar.done(choosing(table))
     return bending(network, table) if is_bent else network
-
-
-def _choosing(table: Table) -> int:
-    """The trainings by which inputs are chosen."""
-    return WAYS * DRAWS if table.bendable else 0
 
 
 def _keep(
@@ -240,8 +235,7 @@ def _keep(
     arm = outputs.recommended(runs)
     seed = outputs.best_seed(runs, arm)
     hyper = load_hyper(next(run for run in runs if run["seed"] == seed)["arms"][arm]["hyper"])
-    shares = {"test": settings.test, "valid": settings.valid}
-    problem, standard = draw_problem(table, networks[seed], **shares, seed=seed)
+    problem, standard = draw_problem(table, networks[seed], **settings.shares, seed=seed)
     if settings.steps is None:
         problem = lasting(problem, hyper, jax.random.fold_in(jax.random.key(seed), 6))
     return keep(work.folder / MODEL, table, problem, standard, hyper, arm=arm, seed=seed)
@@ -389,8 +383,8 @@ def _curves(problem: Problem, run: dict, names: Sequence[str], seed: int) -> dic
 def _total(settings: Tune, table: Table, searches: int, others: int) -> int:
     """The whole work, in trainings."""
     tuning = cost.tuning(settings.steps_outer, DRAWS) if settings.steps_outer else 0
-    each = tuning * (1 + searches) + (searches + 2) * JUDGES + others + _choosing(table)
-    return settings.seeds * each
+    each = tuning * (1 + searches) + (searches + 2) * JUDGES + others + choosing(table)
+    return settings.seeds * each + keeping(settings.steps)
 
 
 def _file(name: str) -> str:

@@ -8,14 +8,17 @@ from jaxtyping import PRNGKeyArray
 from hindgrad.apps.model import Hyper, Network, Problem
 from hindgrad.apps.table import Table
 from hindgrad.apps.tune.trials import mean_valid_loss
-
-WAYS = 2
-"""How many there are."""
+from hindgrad.apps.tune.tuning import DRAWS
 
 
 def bending(network: Network, table: Table) -> Network:
     """The network that also takes the table's numbers bent."""
     return replace(network, sizes=(table.inputs, *network.sizes[1:]), bent=table.bendable)
+
+
+def choosing(table: Table) -> int:
+    """How many trainings `suited` takes on as many draws as a choice is made by."""
+    return 2 * DRAWS if table.bendable else 0
 
 
 def suited(

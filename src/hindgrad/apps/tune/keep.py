@@ -37,6 +37,12 @@ SPLITS = 2
 """Draws of rows to validate on by which that is decided."""
 
 
+def keeping(steps: int | None) -> int:
+    """How many trainings it takes to keep a model, each counted by how long it is; `steps` is None
+    if they may be longer."""
+    return TRIES if steps else TRIES * (SPLITS * (1 + LONGER) + LONGER)
+
+
 def lasting(problem: Problem, hyper: Hyper, key: PRNGKeyArray) -> Problem:
     """The problem with the training steps that suit the mean of several networks: those that it
     has, or three times as many, with the schedules stretched, if the mean errs less then.

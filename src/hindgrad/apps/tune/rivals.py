@@ -82,7 +82,7 @@ def _installed(name: str, kind: str) -> Make:
 def judged(
     problem: Problem, estimator: Any, key: PRNGKeyArray
 ) -> tuple[Metrics, Float[np.ndarray, " classes"] | None]:
-    """How a rival does on this key's draw, on the same numbers as the network, and its recall of
+    """How a rival does on this key's draw, on the network's numbers as they are, and its recall of
     each class if there are classes. `ValueError` if it cannot be trained on these rows."""
     plain = problem.network.plain
     parts = (*problem.split(key), problem.test)

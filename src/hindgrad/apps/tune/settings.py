@@ -99,6 +99,11 @@ class Tune:
     resume: Resume = False
     overwrite: Overwrite = False
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of the rows to test on and to validate on."""
+        return {"test": self.test, "valid": self.valid}
+
     def check(self) -> None:
         """Raises `ArgumentError` if an argument is out of its range."""
         ranges = {

@@ -43,7 +43,7 @@ class FromOptax(Optimizer):
 
     def update(self, grads, memory, params, coefficients):
         made = self._made(coefficients)
-        numbers = coefficients, [link.settings for link in links(made)]
+        numbers = coefficients, _closed_over(made)
         given = _as_precise((grads, memory, params), params, numbers)
         with refusals.untraceable():
             updates, after = made.update(*given)
@@ -88,6 +88,13 @@ def from_optax(make: Callable[[PyTree], optax.GradientTransformation]) -> FromOp
 def _is_number(x: Any) -> bool:
     """Whether it is a number or an array, but none of JAX."""
     return isinstance(x, (bool, int, float, complex, np.ndarray, np.generic))
+
+
+def _closed_over(made: Any) -> list[jax.Array]:
+    """The arrays that a transformation closes over."""
+    values = [value for link in links(made) for value in link.settings.values()]
+    arrays = [x for x in values if isinstance(x, (jax.Array, np.ndarray, np.generic))]
+    return [jnp.asarray(x) for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
 def _as_precise(given: PyTree, params: PyTree, numbers: PyTree) -> PyTree:

@@ -11,6 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from hindgrad import placement, trees
 from hindgrad.anchors import LOOPS, anchored_loop
+from hindgrad.complex_parts import by_parts
 from hindgrad.jaxprs import applied, changed_within, is_computed_float, rewritten
 from hindgrad.numerics import apart
 
@@ -23,6 +24,7 @@ def reproducible(function: Callable[..., Any], *args: Any) -> Any:
     real floating-point sum is first passed through a selection that no compiler can see through,
     and so are roots, powers and single numbers that enter a product. Quotients are products with
     the inverse, which a compiler may make of them, or not, with what else it knows of the divisor.
+    Complex products, quotients and sizes are computed by parts.
     Sums over axes are taken in order, or as products with ones: a compiler may add several partial
     sums side by side, and how many depends on what is fused into the sum.
     Loops are anchored. Inside functions with derivatives of their own, nothing is changed.
@@ -71,6 +73,9 @@ def _is_single(v):
 
 def _replaced(equation):
     """The equation, or the function that does the same with the same rounding everywhere."""
+    jitted = by_parts(equation)
+    if jitted is not None:
+        return applied(jitted, *equation.invars).replace(outvars=equation.outvars)
     if equation.primitive.name == "div":
         jitted = _jitted_quotient
     elif equation.primitive.name == "reduce_sum":

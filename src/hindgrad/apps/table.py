@@ -169,7 +169,8 @@ def read_any(data: str, **asked: Any) -> Table:
             f"{path}: no such file, and no built-in data set of that name "
             f"({', '.join(datasets.NAMES)})."
         )
-    return _from_source(path, read_source(path), Asked(**asked))
+    asked_for = Asked(**asked)
+    return _from_source(path, read_source(path, asked_for.named), asked_for)
 
 
 def read_like(data: str, table: Table, **asked: Any) -> Table:
@@ -180,7 +181,8 @@ def read_like(data: str, table: Table, **asked: Any) -> Table:
     path = Path(data)
     if not path.exists():
         raise DataError(f"{path}: no such file.")
-    _, frame, written, _ = apart(path, read_source(path), Asked(**asked))
+    known = (*table.features, table.label)
+    _, frame, written, _ = apart(path, read_source(path, known), Asked(**asked))
     there, names = named_labels(path, written)
     check_columns(path, list(frame.columns), table.features)
     coded = code_like(frame.loc[there].reset_index(drop=True), table.coded.columns)

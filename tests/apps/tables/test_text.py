@@ -91,6 +91,15 @@ def test_text_without_numbers_has_a_header_unless_its_fields_come_again(tmp_path
     assert not read_source(path).header
 
 
+def test_a_line_with_a_name_that_is_known_is_a_header(tmp_path):
+    """Where it would be taken for a row; a number could be a value."""
+    path = tmp_path / "a.csv"
+    path.write_text("2019,2,kind\n" + "".join(f"{a},{b},{label}\n" for a, b, label in ROWS))
+    assert list(read_source(path, ["kind"]).frame) == ["2019", "2", "kind"]
+    assert read(str(path), label="kind").features == ("2019", "2")
+    assert not read_source(path, ["2"]).header
+
+
 def test_a_name_may_be_a_value_too(tmp_path):
     path = tmp_path / "a.csv"
     rows = "".join(f"{'xo'[i % 2]},{'square' if i % 3 else 'circle'}\n" for i in range(24))

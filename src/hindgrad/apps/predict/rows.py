@@ -24,7 +24,8 @@ def read_rows(data: Path, model: Model) -> tuple[pd.DataFrame, pd.Series | None]
         return frame, pd.Series(np.array(given.classes)[given.y], name=model.label)
     if not data.exists():
         raise DataError(f"{data}: no such file, and no built-in data set of that name.")
-    source = stripped(read_source(data))
+    known = [model.label, *(column.name for column in model.table_columns)]
+    source = stripped(read_source(data, known))
     frame, label = source.frame, None
     if not len(frame):
         raise DataError(f"{data}: there are columns, but no rows.")

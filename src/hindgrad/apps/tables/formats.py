@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ from hindgrad.apps.tables.text import (
 )
 from hindgrad.apps.tables.words import first_line, quoted
 
+Reader = Callable[[Path, Collection[str]], Source]
+"""Reads a file, of whose columns some may be named."""
 PLAIN = "biuf"
 """The kinds of arrays that are numbers."""
 
 
-def read_source(path: Path) -> Source:
-    """Reads a file by what its name ends with.
+def read_source(path: Path, named: Collection[str] = ()) -> Source:
+    """Reads a file by what its name ends with. A first line with one of the names is a header.
 
     Raises `DataError` if it is of no format that is known, or damaged.
     """
@@ -50,11 +52,11 @@ def read_source(path: Path) -> Source:
         )
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
-    return reader(path)
+    return reader(path, named)
 
 
-def _text(path: Path) -> Source:
-    return read_text(path, _ending(path))
+def _text(path: Path, named: Collection[str]) -> Source:
+    return read_text(path, _ending(path), named)
 
 
 def _ending(path: Path) -> str:
@@ -66,10 +68,10 @@ def _framed(
     what: str,
     read: Callable[[Path], pd.DataFrame],
     write: Callable[[pd.DataFrame, Path], None],
-) -> Callable[[Path], Source]:
+) -> Reader:
     """A reader of a format that pandas knows. An index with names is left aside."""
 
-    def reader(path: Path) -> Source:
+    def reader(path: Path, _: Collection[str]) -> Source:
         try:
             frame = read(path)
         except Exception as error:
@@ -98,7 +100,7 @@ def _write_feather(frame: pd.DataFrame, path: Path) -> None:
 _read_feather = _framed("Feather", pd.read_feather, _write_feather)
 
 
-def _read_excel(path: Path) -> Source:
+def _read_excel(path: Path, named: Collection[str]) -> Source:
     """The first sheet; what stands above its rows is found out as in text."""
     try:
         with warnings.catch_warnings():
@@ -120,7 +122,7 @@ def _read_excel(path: Path) -> Source:
         ["" if missing else str(value) for value, missing in zip(row, gone, strict=True)]
         for row, gone in zip(cells.to_numpy(), cells.isna().to_numpy(), strict=True)
     ]
-    head = above_rows(records, len(cells.columns))
+    head = above_rows(records, len(cells.columns), named)
     count = head.titles + head.header + head.units
     body = cells.iloc[count:]
     above = grid.iloc[: len(grid) if body.empty else grid.index.get_loc(body.index[0])]
@@ -137,7 +139,7 @@ def _read_excel(path: Path) -> Source:
     return Source(frame, tuple(names), origin, head.header, notes=notes)
 
 
-def _json(path: Path) -> Source:
+def _json(path: Path, _: Collection[str]) -> Source:
     """A list of records, a record a line, or an object of columns."""
     lines, _ = load_text(path)
     text = "".join(lines)
@@ -199,7 +201,7 @@ def _what_else(given: Any) -> str:
     return f"it is a {type(given).__name__}."
 
 
-def _arff(path: Path) -> Source:
+def _arff(path: Path, _: Collection[str]) -> Source:
     """Names from the header, and comma-separated fields; not the sparse kind."""
     lines, encoding = load_text(path)
     start = next((i for i, line in enumerate(lines) if re.match(r"(?i)\s*@data\b", line)), None)
@@ -254,7 +256,7 @@ def _arff_name(rest: str) -> str:
     return next((group for group in found.groups() if group), "") if found else ""
 
 
-def _npz(path: Path) -> Source:
+def _npz(path: Path, _: Collection[str]) -> Source:
     """The features x0, x1, … are the entries of the rows of the array x; the other arrays with an
     entry for each row are columns."""
     try:
@@ -327,7 +329,7 @@ def _decoded(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 TEXTS = (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data")
 
-READERS: dict[str, Callable[[Path], Source]] = {
+READERS: dict[str, Reader] = {
     **dict.fromkeys(TEXTS, _text),
     ".parquet": _read_parquet,
     ".pq": _read_parquet,

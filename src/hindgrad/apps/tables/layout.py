@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,25 +69,26 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def take_apart(lines: list[str]) -> Parts | None:
-    """The parts of a text; None if there is nothing in it."""
-    named = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\r\n "), re.IGNORECASE) if lines else None
+def take_apart(lines: list[str], named: Collection[str] = ()) -> Parts | None:
+    """The parts of a text, some of whose columns may be named; None if there is nothing in it."""
+    said = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\r\n "), re.IGNORECASE) if lines else None
     # Where most lines begin so, these are no comments.
     comments = () if 2 * sum(_begins(line, COMMENTS) for line in lines) > len(lines) else COMMENTS
-    start = end = 1 if named else 0
+    start = end = 1 if said else 0
     while end < len(lines) and (not lines[end].strip() or _begins(lines[end], comments)):
         end += 1
     rest = lines[end:]
     if not rest:
         return None
     sample = [line for line in rest[: SAMPLE + 1] if line.strip() and not _begins(line, comments)]
-    layout = _guess(sample, named[1] if named else None)
+    layout = _guess(sample, said[1] if said else None)
     pieces = []
     for piece in layout.pieces(rest[: SAMPLE + 1]):
         pieces.append(piece)
     records = [fields for fields, _, _ in pieces]
     columns = common_width(records)
-    head = above_rows([fields for fields in records if not _begins(fields[0], comments)], columns)
+    uncommented = [fields for fields in records if not _begins(fields[0], comments)]
+    head = above_rows(uncommented, columns, named)
     count = head.titles + head.header + head.units
     names = records[head.titles] if head.header else None
     opening, above = lines[start:end], rest[: pieces[count - 1][2] if count else 0]
@@ -184,18 +185,26 @@ class Head:
     units: bool = False
 
 
-def above_rows(records: Sequence[Sequence[str]], columns: int) -> Head:
-    """What stands above the rows: titles, names, and a line of units."""
+def above_rows(records: Sequence[Sequence[str]], columns: int, named: Collection[str] = ()) -> Head:
+    """What stands above the rows: titles, names (those of some columns may be known), and a line
+    of units."""
     few = records[: max(20, CELLS // max(1, columns)) + TITLES]
     titles = 0
     while columns > 1 and titles < min(TITLES, len(few)) and _said(few[titles]) < 2:
         titles += 1
-    if titles == len(few) or len(few[titles]) < columns or not has_header(few[titles:]):
+    is_header = lambda few: _holds_one(few[0], named) or has_header(few)
+    if titles == len(few) or len(few[titles]) < columns or not is_header(few[titles:]):
         titles = 0
     few = few[titles:]
-    header = bool(few) and has_header(few)
+    header = bool(few) and is_header(few)
     units = header and len(few) > 3 and _are_units(few[1], few[2:])
     return replace(Head(), titles=titles, header=header, units=units)
+
+
+def _holds_one(fields: Sequence[str], named: Collection[str]) -> bool:
+    """Whether one of the names is among the fields, and is not a number, which could be a value."""
+    cells = {field.strip() for field in fields}
+    return any(name.strip() in cells and not is_numeral(name.strip()) for name in named)
 
 
 def _said(fields: Sequence[str]) -> int:

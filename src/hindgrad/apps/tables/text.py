@@ -6,7 +6,7 @@ import gzip
 import io
 import lzma
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -75,10 +75,11 @@ class Lines(Origin):
         path.write_bytes(PACK.get(path.suffix, bytes)(content))
 
 
-def read_text(path: Path, suffix: str) -> Source:
-    """The columns of a text file: numbers where all are numbers, otherwise as they are written."""
+def read_text(path: Path, suffix: str, named: Collection[str]) -> Source:
+    """The columns of a text file, some of which may be named: numbers where all are numbers,
+    otherwise as they are written."""
     lines, encoding = load_text(path)
-    parts = take_apart(lines)
+    parts = take_apart(lines, named)
     if parts is None:
         raise DataError(f"{path}: the file is empty.")
     layout, names = parts.layout, parts.names

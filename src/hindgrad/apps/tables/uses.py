@@ -27,6 +27,11 @@ class Asked:
     keep: Sequence[str] = ()
     group: str | None = None
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that were named."""
+        return tuple(name for name in (self.label, self.group, *self.drop, *self.keep) if name)
+
 
 def apart(
     path: Path, source: Source, asked: Asked

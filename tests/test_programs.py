@@ -3,6 +3,7 @@
 import gc
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import hindgrad as hg
-from hindgrad import programs
+from hindgrad import errors, programs
 
 
 def make(traces):
@@ -36,6 +37,31 @@ def test_same_constants_and_shapes_compile_once():
     apply(double, jnp.float32(1), factor=2.0)
     apply(double, np.float32(1), factor=2.0)  # NumPy's arrays are traced too
     assert len(traces) == 3
+
+
+def test_ahead_in_another_thread(x64):
+    """JAX's settings are those of the thread that asked for it; errors are the library's own."""
+    traces = []
+    apply, double = make(traces), lambda x: 2 * x
+    program = apply.ahead(double, jnp.zeros(3))
+    xs = [jnp.full(3, 0.1), jnp.arange(3.0)]
+    with ThreadPoolExecutor(2) as threads:
+        assert threads.submit(lambda: jax.config.jax_enable_x64).result() is False
+        found = list(threads.map(lambda x: program(double, x), xs))
+        for x, (value, function) in zip(xs, found, strict=True):
+            assert value.dtype == jnp.float64
+            np.testing.assert_array_equal(value, 2 * x)
+            assert function is double
+    assert len(traces) == 1
+
+    @programs.compiled
+    def failing(x):
+        return errors.raise_if(x, x > 0, jnp.int32(0), ["It failed."])
+
+    program = failing.ahead(jnp.float64(0))
+    assert program(jnp.float64(-1)) == -1
+    with ThreadPoolExecutor(1) as threads, pytest.raises(errors.RunError, match="^It failed"):
+        threads.submit(program, jnp.float64(1)).result()
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.0, -0.0), (1, True), (1, 1.0), (2.0, 3.0)])

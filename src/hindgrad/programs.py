@@ -1,5 +1,6 @@
 """Compiled programs, which live no longer than the functions that they were made from."""
 
+import contextlib
 import functools
 import types
 import weakref
@@ -60,13 +61,14 @@ class _Programs(Generic[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         program, arrays = self._program(args, kwargs)
-        try:
+        with _own_errors():
             return program(arrays)
-        except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
-            ours = errors.ours(error)
-            if ours is None:
-                raise
-            raise ours from None
+
+    def ahead(self, *args: Any) -> Callable[..., Any]:
+        """The program for such arguments, compiled: it takes others that differ from them in the
+        values of arrays alone, in any thread, whatever JAX's settings are there."""
+        program, arrays = self._program(args, {})
+        return program.ahead(arrays)
 
     def traced(self, *args: Any) -> "Traced":
         """What a call would do; it is not compiled for that, and a call does not trace again."""
@@ -121,6 +123,17 @@ class _Program:
             jax.block_until_ready(arrays)  # an error is raised here, where it is restored
         return self._whole(arrays, static)
 
+    def ahead(self, arrays):
+        executable = self.call.lower(arrays).compile()
+
+        def call(*args, **kwargs):
+            leaves = jax.tree.leaves((args, kwargs))
+            with _own_errors():
+                arrays, static = executable([x if _is_array(x) else None for x in leaves])
+                return self._whole(jax.block_until_ready(arrays), static)
+
+        return call
+
     def traced(self, arrays):
         traced = self.call.trace(arrays)
         as_struct = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -165,6 +178,18 @@ class _Opened:
         given = self.jaxpr.consts, jax.tree.leaves(arrays)
         placed = lambda x: placement.kept(x) if placement.is_spread(x) else x
         return jax.tree.unflatten(self.structure, self.run(*jax.tree.map(placed, given)))
+
+
+@contextlib.contextmanager
+def _own_errors():
+    """What is raised as an error of `hindgrad.errors`, as JAX wraps it, is that error."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+        ours = errors.ours(error)
+        if ours is None:
+            raise
+        raise ours from None
 
 
 @jax.tree_util.register_static

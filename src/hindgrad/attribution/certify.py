@@ -53,9 +53,10 @@ def certified(of: Attributed, asked: Asked) -> Certificate:
     """The certificate."""
     gone = _draw(of.examples, of.hyper, asked)
     top = _top(of, int(gone[0].sum()))
-    block = asked.block or retraining.together(of.objective, of.hyper, of.key)
     everything = np.concatenate([np.zeros_like(gone[:1]), gone, top])
-    block = min(block, len(everything))
+    runs = len(everything)
+    block = asked.block or retraining.together(of.objective, of.hyper, of.key, runs)
+    block = min(block, runs)
     with Bar(len(everything) + 3 * SMOOTH_RUNS, "retraining", shown=asked.progress) as bar:
         given = of.objective, of.hyper, of.examples
         after = retraining.retrained(*given, everything, of.key, block=block, bar=bar)

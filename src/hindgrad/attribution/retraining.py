@@ -1,5 +1,9 @@
 """The same run with other examples: weights at zero, the same steps in the same order."""
 
+import contextlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs, trees
 from hindgrad.attribution.leaf import Leaf
+from hindgrad.cores import cores
 from hindgrad.diagnostics.metasmoothness import metasmoothness
 from hindgrad.objective import Objective
 from hindgrad.progress import Bar
@@ -20,12 +25,15 @@ MOST = 64
 """So many runs at the most."""
 
 
-def together(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> int:
-    """How many runs are trained side by side, by the size of their parameters."""
+def together(objective: Objective, hyper: PyTree, key: PRNGKeyArray, runs: int) -> int:
+    """How many of the runs are trained side by side in one program, by the size of their
+    parameters; on a CPU no more than the share of one core."""
     _, params, _ = objective.start(hyper, key)
     trained, _ = trees.split_trained(params)
-    room = CACHED if jax.default_backend() == "cpu" else HELD
-    return int(np.clip(room // trees.size(trained), 1, MOST))
+    on_cpu = jax.default_backend() == "cpu"
+    share = math.ceil(runs / cores()) if on_cpu else runs
+    room = CACHED if on_cpu else HELD
+    return int(np.clip(room // trees.size(trained), 1, min(MOST, share)))
 
 
 def without(weights: Array, gone: Bool[Array, "*runs rows"]) -> Array:
@@ -44,15 +52,25 @@ def retrained(
     block: int,
     bar: Bar,
 ) -> Float[np.ndarray, "runs queries"]:
-    """What the queries are after runs without some rows, `block` of them side by side."""
-    found = []
-    for begin in range(0, len(gone), block):
-        part = gone[begin : begin + block]
-        filled = np.concatenate([part, np.repeat(part[-1:], block - len(part), axis=0)])
-        values = _retrained(objective, hyper, leaf.place, jnp.asarray(filled), key)
-        found.append(np.asarray(values)[: len(part)])
-        bar.done(len(part))
-    return np.concatenate(found)
+    """What the queries are after runs without some rows: `block` of them side by side in one
+    program, and on a CPU a program in a thread for each core."""
+    filled = np.concatenate([gone, np.repeat(gone[-1:], -len(gone) % block, axis=0)])
+    blocks = [jnp.asarray(part) for part in np.split(filled, len(filled) // block)]
+    given = lambda block: (objective, hyper, leaf.place, block, key)
+    is_threaded = jax.default_backend() == "cpu" and jax.device_count() == 1
+    with contextlib.ExitStack() as stack:
+        if is_threaded and len(blocks) > 1 and cores() > 1:
+            program = _retrained.ahead(*given(blocks[0]))
+            threads = ThreadPoolExecutor(cores())  # an interruption does not wait for all of them
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            results = threads.map(lambda block: np.asarray(program(*given(block))), blocks)
+        else:
+            results = (np.asarray(_retrained(*given(block))) for block in blocks)
+        found = []
+        for values in results:
+            found.append(values)
+            bar.done(min(block, len(gone) - block * (len(found) - 1)))
+    return np.concatenate(found)[: len(gone)]
 
 
 def values(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Float[Array, " queries"]:

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score
 
 from hindgrad.apps.clean.suspicion import Cleaning, folds, opinion
-from hindgrad.apps.cores import cores
+from hindgrad.cores import cores
 
 PLANTED = 0.1
 """The share of the labels that are made wrong to see who finds them."""

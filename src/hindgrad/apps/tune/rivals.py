@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from hindgrad.apps.cores import cores
+from hindgrad.cores import cores
 from hindgrad.apps.model import Metrics, Problem
 from hindgrad.apps.settings import ArgumentError
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hindgrad import programs
-from hindgrad.apps.cores import cores
+from hindgrad.cores import cores
 from hindgrad.apps.model import Hyper, Metrics, Params, Problem
 from hindgrad.objective import init_key
 

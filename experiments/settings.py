@@ -24,6 +24,9 @@ class Reproduce:
     - chaos: where hypergradients become meaningless (the same, section 4)
     - l2l-quadratic, l2l-mlp, l2l-conv: learned optimizers (Andrychowicz et al. 2016)
     - attribution-harmful: training without the rows that attribution finds harmful
+    - attribution-flipped: which labels are wrong, by what rows owe to themselves and to others?
+    - attribution-choose: a fifth of the rows chosen by attribution, beside chance and others
+    - attribution-gpt: which documents made a small GPT, certified at several rates
     - gpt-tuning: a small GPT's schedule and document weights, beside Optuna
 
     Example: python -m experiments hyper-cleaning
@@ -45,6 +48,9 @@ class Reproduce:
                 "l2l-mlp",
                 "l2l-conv",
                 "attribution-harmful",
+                "attribution-flipped",
+                "attribution-choose",
+                "attribution-gpt",
                 "gpt-tuning",
             ]
         ],

@@ -105,18 +105,24 @@ def read(name: str) -> str:
 
 def load(settings: Settings, damaged: int, seed: int) -> Text:
     """The text in rows; the letters of some documents, drawn by the seed, are shuffled."""
-    letters, numbers = np.unique(list(read(settings.text)), return_inverse=True)
-    length = settings.context + 1
+    text = divided(settings.text, settings.context, settings.documents)
+    rng, train = np.random.default_rng(seed), np.array(text.train)
+    for number in spoiled(settings, damaged, seed):
+        within = np.asarray(text.document) == number
+        train[within] = rng.permuted(train[within].reshape(-1)).reshape(-1, train.shape[1])
+    return eqx.tree_at(lambda text: text.train, text, jnp.asarray(train))
+
+
+def divided(name: str, context: int, documents: int) -> Text:
+    """The text of that name in rows, of which the first three fifths are documents, as long as
+    each other."""
+    letters, numbers = np.unique(list(read(name)), return_inverse=True)
+    length = context + 1
     rows = numbers[: len(numbers) // length * length].reshape(-1, length)
     train, valid, test = np.split(rows, [len(rows) * 3 // 5, len(rows) * 4 // 5])
-    document = np.arange(len(train)) * settings.documents // len(train)
-    rng, train = np.random.default_rng(seed), train.copy()
-    for number in spoiled(settings, damaged, seed):
-        within = document == number
-        train[within] = rng.permuted(train[within].reshape(-1)).reshape(-1, length)
-    array = lambda x: jnp.asarray(x, jnp.int32)
-    parts = array(train), array(document), array(valid), array(test)
-    return Text(*parts, vocabulary=len(letters), documents=settings.documents)
+    document = np.arange(len(train)) * documents // len(train)
+    parts = (jnp.asarray(part, jnp.int32) for part in (train, document, valid, test))
+    return Text(*parts, vocabulary=len(letters), documents=documents)
 
 
 def spoiled(settings: Settings, damaged: int, seed: int) -> list[int]:

@@ -7,6 +7,8 @@ import pytest
 
 from experiments.attribution import attribution_harmful as experiment
 from experiments.attribution import attribution_harmful_report as report
+from experiments.attribution import rows as parts
+from experiments.models import Examples
 
 SMALL = experiment.SMALL
 
@@ -42,8 +44,8 @@ def test_a_row_left_out_has_no_weight(rows):
     objective = experiment.objective_of(SMALL, rows)
     worth = np.arange(60.0)
     given = rows.train.y.at[:6].set((rows.train.y[:6] + 1) % 10)
-    other = experiment.Examples(rows.train.x, given)
-    turned = experiment.Draw(other, rows.valid, rows.test, rows.wrong, rows.pixels, rows.classes)
+    other = Examples(rows.train.x, given)
+    turned = parts.Draw(other, rows.valid, rows.test, rows.wrong, rows.pixels, rows.classes)
     found = experiment.judged(objective, rows, worth, 6, 0, 1)
     again = experiment.judged(experiment.objective_of(SMALL, turned), turned, worth, 6, 0, 1)
     np.testing.assert_allclose(found["loss"], again["loss"], rtol=1e-5)
@@ -62,7 +64,7 @@ def test_margins_and_losses_agree_on_the_label(rows):
     params = objective_params(rows)
     own = np.asarray(experiment.logits(params, rows.train.x))
     right = own.argmax(1) == np.asarray(rows.train.y)
-    np.testing.assert_array_equal(np.asarray(experiment.margins(params, rows.train)) > 0, right)
+    np.testing.assert_array_equal(np.asarray(parts.margins(params, rows.train)) > 0, right)
     probability = np.exp(-np.asarray(experiment.losses(params, rows.train)))
     softmax = np.asarray(jax.nn.softmax(own))[np.arange(60), np.asarray(rows.train.y)]
     np.testing.assert_allclose(probability, softmax, rtol=1e-5)

@@ -1,0 +1,100 @@
+"""What `attribution-choose` leaves behind: a table, words and a picture, made from its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from rich.table import Table
+
+from experiments import reporting
+from experiments.runner import Results
+from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure, save, tidy
+
+ALL, CHANCE, EASY, HARD = "all rows", "chance", "least loss", "most loss"
+MARGIN, ATTRIBUTION = "least margin", "attribution"
+
+
+def of_classes(way: str) -> str:
+    """The name of a way that keeps the shares of the classes."""
+    return f"{way}, by class"
+
+
+ROUNDS = f"{ATTRIBUTION}, in rounds"
+_ONES = (CHANCE, EASY, HARD, MARGIN, ATTRIBUTION)
+WAYS = (ALL, *_ONES, *map(of_classes, _ONES), ROUNDS)
+COLUMNS = ("labels turned", "chosen by", "test loss", "test error, %", "wrong ones kept")
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes the table and the picture into a folder."""
+    columns = ("share", "seed", "way", "kept", "flipped", "loss", "error")
+    rows = [[one[name] for name in columns] for one in results["found"]]
+    reporting.write_csv(folder / "table.csv", columns, rows)
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
+    shares = _shares(results)
+    figure = new_figure(5.2 * len(shares), 4.2)
+    axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
+    for ax, share in zip(axes, shares, strict=True):
+        _draw(ax, results, share)
+    save(figure, folder / "attribution-choose.png")
+
+
+def table(results: Results) -> Table:
+    """What is printed."""
+    keep = results["call"]["keep"]
+    return reporting.table(f"{100 * keep:g} % of the rows", COLUMNS, _rows(results), words=2)
+
+
+def summary(results: Results) -> list[str]:
+    """The outcome in words, whichever way it went."""
+    lines, redrawn = [], results["found"][0]["redrawn"]
+    for share in _shares(results):
+        errors = {way: _values(results, share, way, "error") for way in WAYS}
+        for way in (ATTRIBUTION, of_classes(ATTRIBUTION), ROUNDS):
+            found = reporting.difference(errors[way], errors[of_classes(CHANCE)], redrawn)
+            low, high = 100 * found.low, 100 * found.high
+            interval = "" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"
+            lines.append(
+                f"{100 * share:g} % of labels turned: test error by {way} minus "
+                f"{of_classes(CHANCE)}: {100 * found.mean:+.2f}{interval} %."
+            )
+    return lines
+
+
+def _rows(results):
+    percent = lambda values: reporting.mean_sd([100 * value for value in values], 2)
+    return [
+        (
+            f"{100 * share:g} %",
+            way,
+            reporting.mean_sd(_values(results, share, way, "loss"), 4),
+            percent(_values(results, share, way, "error")),
+            f"{np.mean(_values(results, share, way, 'flipped')):.1f}" if share else "",
+        )
+        for share in _shares(results)
+        for way in WAYS
+    ]
+
+
+def _shares(results) -> Sequence[float]:
+    return list(dict.fromkeys(one["share"] for one in results["found"]))
+
+
+def _values(results, share, way, measure) -> list[Any]:
+    found = [one for one in results["found"] if (one["share"], one["way"]) == (share, way)]
+    return [one[measure] for one in found]
+
+
+def _draw(ax: Axes, results: Results, share: float) -> None:
+    """The test error of each way, seed by seed."""
+    ways = WAYS[::-1]
+    for i, way in enumerate(ways):
+        errors = 100 * np.array(_values(results, share, way, "error"))
+        color = PALETTE["tuned" if way.startswith(ATTRIBUTION) else "random"]
+        ax.scatter(errors, np.full(len(errors), i), s=14, color=color, alpha=0.6)
+        ax.plot([errors.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
+    ax.set_yticks(range(len(ways)), ways, fontsize=8)
+    tidy(ax, "x")
+    head(ax, f"test error, %; {100 * share:g} % of labels turned", legend=False)

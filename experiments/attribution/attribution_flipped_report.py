@@ -1,0 +1,91 @@
+"""What `attribution-flipped` leaves behind: a table, words and a picture, made from its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from rich.table import Table
+
+from experiments import reporting
+from experiments.runner import Results
+from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure, save, tidy
+
+LINEAR, NETWORK = "logistic regression", "network"
+REMOVAL = "attribution: loss of others"
+INFLUENCE, WITHOUT = "attribution: own loss", "attribution: margin without it"
+OURS = (REMOVAL, INFLUENCE, WITHOUT)
+LOSS, MARGIN, CLEAN = "own loss", "own margin, averaged", "clean"
+WAYS = (*OURS, LOSS, MARGIN, CLEAN)
+COLUMNS = ("model", "ranked by", "AUC", "missed at the budget, %")
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes the table and the picture into a folder."""
+    columns = ("model", "way", "seed", "auc", "missed")
+    rows = [[one[name] for name in columns] for one in results["found"]]
+    reporting.write_csv(folder / "table.csv", columns, rows)
+    reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
+    figure = new_figure(9.6, 3.4)
+    for ax, model in zip(figure.subplots(1, 2, sharey=True), (LINEAR, NETWORK), strict=True):
+        _draw(ax, results, model)
+    save(figure, folder / "attribution-flipped.png")
+
+
+def table(results: Results) -> Table:
+    """What is printed."""
+    call = results["call"]
+    title = f"{100 * call['flipped']:g} % of {call['rows']} labels are wrong"
+    return reporting.table(title, COLUMNS, _rows(results), words=2)
+
+
+def summary(results: Results) -> list[str]:
+    """The outcome in words, whichever way it went."""
+    lines = []
+    for model in (LINEAR, NETWORK):
+        means = {way: np.mean(_values(results, model, way, "missed")) for way in _ways(model)}
+        best = min(means, key=lambda way: means[way])
+        ours = min(OURS, key=lambda way: means[way])
+        lines.append(
+            f"{model}: the fewest are missed by '{best}' ({100 * means[best]:.1f} %); by "
+            f"'{ours}' {100 * means[ours]:.1f} %, with an AUC of "
+            f"{np.mean(_values(results, model, ours, 'auc')):.4f}."
+        )
+    return lines
+
+
+def _rows(results):
+    return [
+        (
+            model,
+            way,
+            reporting.mean_sd(_values(results, model, way, "auc"), 4),
+            reporting.mean_sd([100 * x for x in _values(results, model, way, "missed")], 1),
+        )
+        for model in (LINEAR, NETWORK)
+        for way in _ways(model)
+    ]
+
+
+def _ways(model) -> Sequence[str]:
+    return [way for way in WAYS if model == NETWORK or way != CLEAN]
+
+
+def _values(results, model, way, measure) -> list[float]:
+    found = [one for one in results["found"] if (one["model"], one["way"]) == (model, way)]
+    return [one[measure] for one in found]
+
+
+def _draw(ax: Axes, results: Results, model: str) -> None:
+    """The share of wrong labels that are missed, seed by seed."""
+    ways = _ways(model)
+    for i, way in enumerate(ways):
+        missed = 100 * np.array(_values(results, model, way, "missed"))
+        color = PALETTE["tuned"] if way in OURS else PALETTE["random"]
+        ax.scatter(np.full(len(missed), i), missed, s=14, color=color, alpha=0.6)
+        ax.plot([i - 0.25, i + 0.25], [missed.mean()] * 2, color=INK, linewidth=1.5)
+    labels = [way.replace(", ", ",\n").replace(": ", ":\n") for way in ways]
+    ax.set_xticks(range(len(ways)), labels, fontsize=8)
+    ax.set_ylim(bottom=0)
+    tidy(ax, "y")
+    head(ax, f"wrong labels missed, %; {model}", legend=False)

@@ -21,7 +21,7 @@ test: test-quick test-optimised
 OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
 	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
 	tests/adjoints/test_reversible_layout.py tests/adjoints/test_reversible_state.py \
-	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py \
+	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py tests/test_notebooks.py \
 	tests/test_microbatches.py tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 test-quick: $(READY)

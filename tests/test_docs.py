@@ -4,21 +4,19 @@ every public name has an entry."""
 import contextlib
 import inspect
 import io
-import math
 import re
-from pathlib import Path
 
 import equinox as eqx
 import jax
 import pytest
 
 import hindgrad as hg
+from pages import ROOT, name, same
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
+LINKED = [*PAGES, *NOTEBOOKS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.M | re.S)
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def fences(page):
@@ -36,20 +34,6 @@ def runnable(page):
         assert not info, f"{name(page)}, line {line}: the site does not know the fence '{info}'."
         if language == "python":
             yield code, line, after[2] if after and after[0] == "text" else None
-
-
-def name(page):
-    return page.relative_to(ROOT).as_posix()
-
-
-def same(printed, written):
-    """Whether two texts agree, numbers to 3% (they differ between machines, and so does how many
-    spaces NumPy fills them up with)."""
-    words = lambda text: NUMBER.sub("#", text).replace("]", " ]").split()
-    if words(printed) != words(written):
-        return False
-    numbers = zip(NUMBER.findall(printed), NUMBER.findall(written), strict=True)
-    return all(math.isclose(float(a), float(b), rel_tol=0.03) for a, b in numbers)
 
 
 def is_run_here(page):
@@ -83,7 +67,7 @@ def test_every_public_name_is_documented():
     public = re.findall(r"^ *from \S+ import \w+ as (\w+)$", source, re.M)
     assert {"Training", "CoordinateLSTM"} <= set(public)
     modules = {name for name in public if inspect.ismodule(getattr(hg, name, None))}
-    for module in (getattr(hg, name) for name in modules - {"learned", "apps"}):
+    for module in (getattr(hg, found) for found in modules - {"learned", "apps"}):
         own = lambda c, module=module: inspect.isclass(c) and c.__module__ == module.__name__
         public += [c.__name__ for _, c in inspect.getmembers(module, own) if is_used(c)]
     assert sorted(set(public) - set(entries) - modules) == []

@@ -60,7 +60,7 @@ def test_ahead_in_another_thread(x64):
 
     program = failing.ahead(jnp.float64(0))
     assert program(jnp.float64(-1)) == -1
-    with ThreadPoolExecutor(1) as threads, pytest.raises(errors.RunError, match="^It failed"):
+    with ThreadPoolExecutor(1) as threads, pytest.raises(errors.RunError, match=r"^It failed"):
         threads.submit(program, jnp.float64(1)).result()
 
 

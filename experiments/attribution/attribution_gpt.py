@@ -10,7 +10,6 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -72,9 +71,8 @@ def objective_of(settings: Settings, text: Text, peak: float) -> hg.Objective:
 
     sizes = {"context": settings.context, "width": settings.width, "layers": settings.layers}
     init = lambda _, key: gpt.GPT(text.vocabulary, **sizes, key=key, dtype="float32")
-    return hg.Objective(
-        training, init=init, score=lambda model, *_: passages(settings, text)(model)
-    )
+    queries = passages(settings, text)
+    return hg.Objective(training, init=init, score=lambda model, *_: queries(model))
 
 
 def passages(settings: Settings, text: Text) -> Any:
@@ -105,7 +103,7 @@ def certified(settings: Settings, text: Text, peak: float, seed: int) -> dict[st
     try:
         found = hg.attribute(objective, ones, lambda model, *_: queries(model), key=seed)
     except RuntimeError as error:  # derivatives are beyond all bounds
-        return {"refused": str(error)}
+        return {"verdict": report.REFUSED, "reason": str(error)}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it finds
         certificate = found.certify(
             runs=settings.runs, drop=settings.drop, seed=seed, progress=False

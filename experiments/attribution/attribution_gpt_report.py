@@ -77,7 +77,7 @@ def _peaks(results) -> list[float]:
 
 
 def _verdicts(results, peak) -> list[str]:
-    return [one.get("verdict", "refused") for one in results["found"] if one["peak"] == peak]
+    return [one["verdict"] for one in results["found"] if one["peak"] == peak]
 
 
 def _values(results, peak, name) -> list[Any]:

@@ -281,7 +281,10 @@ def test_refused_questions(found):
         (lambda: found.replaced(problem.weight, "none"), r"replaced\(by='none'\)"),
         (lambda: found.replaced(problem.weight, np.nan), "finite"),
         (lambda: found.replaced(problem.weight, 1j), "of that kind"),
-        (lambda: found.predicted({"weight": np.ones(3)}), "structure"),
+        (
+            lambda: found.predicted({"weight": np.ones(3)}),
+            r"hyper\['decay'\] has shape \[\] there, and no float here",
+        ),
         (lambda: found.certify(drop=1.0), "above 0 and below 1"),
         (lambda: found.certify(bar=True), "correlation"),
         (lambda: found.certify(runs=5), "at least 10"),

@@ -216,6 +216,11 @@ VERDICTS = {
         ["larger eps"],
     ),
     "beyond the first order": ({"bar": 0.97, "ratio": 3.0}, "not to be trusted", ["3 times"]),
+    "nothing of the first order": (
+        {"bar": 0.97, "ratio": -0.02},
+        "not to be trusted",
+        ["foretell nothing of what happens.* Lower the rates"],
+    ),
     "the right order, not the size": ({"ratio": 0.3}, "certified", ["0.3 times"]),
     "changes of rounding": ({"faintness": 12.0}, "certified", ["12 units"]),
     "some diverge": ({"diverged": 2}, "not to be trusted", ["2 of the retrainings"]),
@@ -238,6 +243,7 @@ def test_verdicts(changes, verdict, reasons):
     certificate = CERTIFIED._replace(**changes)
     assert certificate.verdict == verdict
     assert certificate.ok == (verdict == "certified")
+    assert repr(certificate).startswith(f"<Certificate: {verdict}, LDS 0.960")
     assert len(certificate.reasons) == len(reasons)
     for reason, pattern in zip(certificate.reasons, reasons, strict=True):
         assert re.search(pattern, reason)

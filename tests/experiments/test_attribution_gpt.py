@@ -23,8 +23,8 @@ def test_certificates(results):
 
 
 def test_what_is_refused_is_said(results):
-    results["found"] = [{"peak": 0.1, "seed": 0, "refused": "derivatives are not finite"}]
-    assert report._rows(results)[0][-1] == "refused"
+    results["found"] = [{"peak": 0.1, "seed": 0, "verdict": report.REFUSED, "reason": "…"}]
+    assert report._rows(results)[0][-1] == report.REFUSED
     assert report.summary(results) == ["At no rate was there anything to certify."]
 
 

@@ -51,7 +51,8 @@ class Attribution(eqx.Module):
     values: Float[Array, " queries"]
     """The queries."""
     scores: PyTree
-    """Their derivatives, like the floats in `hyper`: each [queries, …]."""
+    """Their derivatives, like the floats in `hyper`: each [queries, …]; None where `hyper` has
+    whole numbers."""
     hyper: PyTree
     """Where they were taken."""
     objective: Objective = eqx.field(repr=False)
@@ -233,11 +234,13 @@ class Attribution(eqx.Module):
 
     def _like(self, hyper, caller):
         hyper = trees.as_hyper(hyper)
-        shapes = lambda tree: jax.tree.map(jnp.shape, eqx.filter(tree, eqx.is_inexact_array))
-        if shapes(hyper) != shapes(self.hyper):
+        given, wanted = _floats(hyper), _floats(self.hyper)
+        names = (name for name in {**wanted, **given} if given.get(name) != wanted.get(name))
+        if name := next(names, None):
+            said = lambda floats: f"{list(floats[name])}" if name in floats else "no float"
             raise ValueError(
-                f"{caller}(hyper) has not the structure and shapes of the hyperparameters at which "
-                "the scores were taken."
+                f"{caller}(hyper) is not like the hyperparameters at which the scores were taken: "
+                f"hyper{name} has shape {said(wanted)} there, and {said(given)} here."
             )
         return hyper
 
@@ -315,6 +318,12 @@ def attribute(
     result = Attribution(jnp.ravel(values), scores, hyper, asked, run_key, adjoint, leaf)
     _check(result)
     return result
+
+
+def _floats(hyper: PyTree) -> dict[str, tuple[int, ...]]:
+    """The shape of every float, by its place."""
+    floats = jax.tree_util.tree_leaves_with_path(eqx.filter(hyper, eqx.is_inexact_array))
+    return {jax.tree_util.keystr(place): x.shape for place, x in floats}
 
 
 def _check(result: Attribution) -> None:

@@ -9,6 +9,8 @@ from hindgrad.diagnostics.precision import TRUSTED, LeafPrecision
 
 BEYOND = 2.0
 """Changes so many times as large as foretold, or as small, are no longer of first order."""
+NOTHING = 0.1
+"""Changes of a smaller part of what was foretold, or the other way, were not foretold at all."""
 FAINT = 100.0
 """Changes of fewer units in the last place than this are half rounding."""
 SHOWN = 8
@@ -76,6 +78,10 @@ class Certificate(NamedTuple):
     """How the scores compare with those of the same program in float64; None if it cannot be
     evaluated so."""
     message: str = ""
+
+    def __repr__(self) -> str:
+        lds = "" if self.mean is None else f", LDS {self.mean:.3f}"
+        return f"<Certificate: {self.verdict}{lds}, {self.runs} runs>"
 
     @property
     def mean(self) -> float | None:
@@ -146,7 +152,15 @@ class Certificate(NamedTuple):
                 f"The scores are rounding (off by {self.precision.error:.1g} of float64): take a "
                 "larger eps in Adam, other initial weights, or float64."
             )
-        elif self.ratio is not None and not chaotic and not 1 / BEYOND <= self.ratio <= BEYOND:
+        elif chaotic or self.ratio is None or 1 / BEYOND <= self.ratio <= BEYOND:
+            return
+        elif self.ratio < NOTHING and self.verdict == "not to be trusted":
+            yield (
+                "The scores foretell nothing of what happens: the slope that they are is not that "
+                "of the changes. Lower the rates, train fewer steps, or remove fewer at a time; or "
+                "the adjoint saw a part of the run only (Truncated)."
+            )
+        else:
             yield (
                 f"Changes are {self.ratio:.2g} times as large as foretold, beyond the first order: "
                 "remove fewer at a time, train fewer steps (what is memorised hangs on few rows), "

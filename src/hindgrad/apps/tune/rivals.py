@@ -18,9 +18,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from hindgrad.cores import cores
 from hindgrad.apps.model import Metrics, Problem
 from hindgrad.apps.settings import ArgumentError
+from hindgrad.cores import cores
 
 MAJORITY = "always the same"
 """The baseline: the shares of the classes, or the mean."""

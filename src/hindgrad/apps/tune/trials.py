@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hindgrad import programs
-from hindgrad.cores import cores
 from hindgrad.apps.model import Hyper, Metrics, Params, Problem
+from hindgrad.cores import cores
 from hindgrad.objective import init_key
 
 

@@ -116,7 +116,7 @@ def overview_figure(
 
 def draw_curves(ax: Axes, curves: Mapping[str, Curve]) -> None:
     for name, curve in curves.items():
-        mean, low, high = _band(curve.values)
+        mean, low, high = band(curve.values)
         ax.fill_between(curve.x, low, high, color=color(name), alpha=0.15, linewidth=0)
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
     log_y(ax)
@@ -169,7 +169,7 @@ def draw_progress(
     """Mean and range over the seeds; a diamond is the answer in the end."""
     ax.axhline(default, color=PALETTE["defaults"], linestyle="--", linewidth=1.2, label="defaults")
     for name, curve in progress.items():
-        mean, low, high = _band(curve.values)
+        mean, low, high = band(curve.values)
         ax.fill_between(curve.x, low, high, color=color(name), alpha=0.13, linewidth=0)
         ax.plot(curve.x, mean, color=color(name), label=name, linewidth=1.8)
         ax.plot(*answers[name], "D", color=color(name), markersize=7, zorder=5, clip_on=False)
@@ -216,7 +216,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
-def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean, and the range between the lowest and the highest run."""
     values = np.where(np.isfinite(values), values, np.nan)
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)

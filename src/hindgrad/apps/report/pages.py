@@ -18,17 +18,19 @@ def write_page(
     tables: Sequence[Table],
     files: Mapping[str, str],
     after: Sequence[str],
+    figures: Sequence[Section] = (),
 ) -> None:
     """Writes `report.html` into a folder.
 
     **Arguments:**
 
-    - `folder`: where the pictures are already, which the page holds.
+    - `folder`: where the pictures are already, which the page holds unless it has `figures`.
     - `title`: of the page.
     - `words`: the outcome.
     - `tables`: the same in numbers.
     - `files`: the names of all files that the command may write, and what they are.
     - `after`: what to do next.
+    - `figures`: in place of the pictures.
     """
     pictures = [
         Section(about.capitalize(), [Picture((folder / name).read_bytes(), about, WIDE)])
@@ -40,7 +42,7 @@ def write_page(
         [
             Section("What came out", [*map(Words, words), *tables]),
             *([Section("What to do next", [*map(Words, after)])] if after else []),
-            *pictures,
+            *(figures or pictures),
         ],
     )
     (folder / REPORT).write_text(page.html(), encoding="utf-8")

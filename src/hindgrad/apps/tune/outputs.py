@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from rich.console import Console
 
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.model import Network
-from hindgrad.apps.report import figures, tables
+from hindgrad.apps.report import figures, interactive, page, tables
 from hindgrad.apps.report.figures import Curve, Tuned
+from hindgrad.apps.report.page import Section, Words
 from hindgrad.apps.report.pages import REPORT, write_page
 from hindgrad.apps.report.tables import METRICS, Arm, Paired
 from hindgrad.apps.tune import recall
@@ -90,11 +92,13 @@ def write(folder: Path, results: Results, model: Path) -> None:
     recalls = recall.of(results, compared(runs))
     further = tables.recall_markdown(*recalls) if recalls else []
     tables.write_markdown(folder / "table.md", [*arms, *rivals], comparisons, error, words, further)
-    _write_pictures(folder, results, arms)
+    drawn = _Drawn.of(results, arms)
+    _write_pictures(folder, results, drawn)
     title = f"hindgrad tune: {results['data']['name']}"
     shown = tables.page_tables([*arms, *rivals], comparisons, error, answer(runs))
     shown += [tables.recall_page(*recalls)] if recalls else []
-    write_page(folder, title, [*words, *results["data"]["notes"]], shown, FILES, NEXT)
+    words += results["data"]["notes"]
+    write_page(folder, title, words, shown, FILES, NEXT, figures=_sections(drawn))
 
 
 def show(results: Results, out: Path, console: Console) -> None:
@@ -230,29 +234,71 @@ def _hyper_file(results: Results) -> dict[str, Any]:
     }
 
 
-def _write_pictures(folder: Path, results: Results, arms: Sequence[Arm]) -> None:
+@dataclass(frozen=True)
+class _Drawn:
+    """What the pictures and the figures of the page show."""
+
+    arms: Sequence[Arm]
+    curves: Mapping[str, tuple[Curve, Curve]]
+    tuned: Tuned
+    progress: Mapping[str, Curve]
+    answers: figures.Answers
+    loss: str
+    """What it is called."""
+
+    @classmethod
+    def of(cls, results: Results, arms: Sequence[Arm]) -> "_Drawn":
+        """From the results."""
+        is_regression = results["data"]["kind"] == "regression"
+        progress = _progress(results, [arm.name for arm in arms])
+        drawn = (arm for arm in arms if arm.name in progress)
+        return cls(
+            arms=arms,
+            curves={name: _curve_pair(curve) for name, curve in results["curves"].items()},
+            tuned=_tuned(results),
+            progress=progress,
+            answers={arm.name: (max(arm.evaluations), arm.mean("valid_loss")) for arm in drawn},
+            loss="squared error (standardised)" if is_regression else "loss",
+        )
+
+    @property
+    def default(self) -> float:
+        """The loss that all arms begin at."""
+        return self.arms[0].mean("valid_loss")
+
+
+def _write_pictures(folder: Path, results: Results, drawn: _Drawn) -> None:
     data = results["data"]
-    loss = "squared error (standardised)" if data["kind"] == "regression" else "loss"
-    curves = {name: _curve_pair(curve) for name, curve in results["curves"].items()}
-    tuned = _tuned(results)
-    progress = _progress(results, [arm.name for arm in arms])
-    answers = {
-        arm.name: (max(arm.evaluations), arm.mean("valid_loss"))
-        for arm in arms
-        if arm.name in progress
-    }
     name = figures.plain(data["name"])
     title = f"hindgrad tune: {name}, {data['rows']:,} rows, {len(results['runs'])} seeds"
     overview = figures.overview_figure(
-        arms, curves, tuned, progress, answers, title=title, loss=loss
+        drawn.arms,
+        drawn.curves,
+        drawn.tuned,
+        drawn.progress,
+        drawn.answers,
+        title=title,
+        loss=drawn.loss,
     )
     figures.save(overview, folder / "overview.png")
-    figures.save(figures.curves_figure(curves, loss), folder / "curves.png")
-    figures.save(figures.schedules_figure(tuned), folder / "schedules.png")
-    if progress:
-        default = arms[0].mean("valid_loss")
-        figure = figures.progress_figure(progress, answers, default, loss)
-        figures.save(figure, folder / "progress.png")
+    figures.save(figures.curves_figure(drawn.curves, drawn.loss), folder / "curves.png")
+    figures.save(figures.schedules_figure(drawn.tuned), folder / "schedules.png")
+    if drawn.progress:
+        given = drawn.progress, drawn.answers, drawn.default, drawn.loss
+        figures.save(figures.progress_figure(*given), folder / "progress.png")
+
+
+def _sections(drawn: _Drawn) -> list[Section]:
+    """The figures of the page."""
+    shown = {"The outcome, seed by seed": interactive.outcome(drawn.arms, drawn.loss)}
+    if drawn.progress:
+        given = drawn.progress, drawn.answers, drawn.default, drawn.loss
+        shown["Tuning, beside the searches at equal cost"] = interactive.progress(*given)
+    shown["What was learned, by layer and step"] = interactive.schedules(drawn.tuned)
+    shown["Learning curves"] = interactive.curves(drawn.curves, drawn.loss)
+    hint = Words("Point at a line to read its numbers; a click in the legend hides or shows one.")
+    sections = [Section(title, [page.Figure(figure, 360)]) for title, figure in shown.items()]
+    return [Section("In pictures", [hint]), *sections]
 
 
 def _curve_pair(curve: Mapping[str, Any]) -> tuple[Curve, Curve]:

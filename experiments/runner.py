@@ -16,6 +16,7 @@ import hindgrad as hg
 from experiments.settings import Reproduce
 from hindgrad.apps.cli import CommandLine
 from hindgrad.apps.console import list_files, say
+from hindgrad.apps.engine import Engine
 from hindgrad.apps.work import Work
 from hindgrad.apps.work import finite as finite
 from hindgrad.progress import Bar as Line
@@ -139,6 +140,8 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
     call = {"name": asked.name, **dataclasses.asdict(settings)}
 
     def compute():
+        parts = [partial(_one_seed, asked.name, settings, seed) for seed in settings.each_seed()]
+        Engine(asked.engine, asked.address).compute(parts, work)
         with Line(experiment.total(settings)) as line:
             return {"call": call, **experiment.run(settings, Pieces(work), line)}
 
@@ -151,6 +154,12 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
     console.print(report.table(results))
     say(console, report.summary(results))
     list_files(console, results, folder, {})
+
+
+def _one_seed(name: str, settings: Any, seed: int, work: Work) -> None:
+    """All pieces of one seed, in another process."""
+    experiment, alone = find(name), dataclasses.replace(settings, seeds=1, seed=seed)
+    experiment.run(alone, Pieces(work), Line(experiment.total(alone), shown=False))
 
 
 main = CommandLine(prog="python -m experiments", parse=partial(tyro.cli, Reproduce), run=run).main

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hindgrad.apps.settings import Flag, check_counts, check_one, check_seed
+from hindgrad.apps.settings import (
+    Address,
+    Engine,
+    Flag,
+    check_counts,
+    check_engine,
+    check_one,
+    check_seed,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Reproduce:
     """How many repetitions, if not the experiment's own number."""
     seed: int = 0
     """The first seed: it decides everything that is random."""
+    engine: Engine = None
+    address: Address = None
     resume: Flag = False
     """Go on with an interrupted run in --out."""
     overwrite: Flag = False
@@ -80,3 +90,4 @@ class Reproduce:
         check_counts({"seeds": (self.seeds, 1)})
         check_seed(self.seed, self.seeds)
         check_one(self.resume, self.overwrite)
+        check_engine(self.engine, self.address)

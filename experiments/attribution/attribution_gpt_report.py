@@ -11,13 +11,15 @@ from experiments import reporting
 from experiments.runner import Results
 from hindgrad.apps.report.figures import FAINT, INK, PALETTE, head, new_figure, save, tidy
 
+REFUSED = "refused"
+"""The verdict where there are no scores to certify."""
 COLUMNS = ("peak rate", "loss", "LDS", "worst query", "metasmoothness", "verdict")
 
 
 def write(results: Results, folder: Path) -> None:
     """Writes the table and the picture into a folder."""
     columns = ("peak", "seed", "loss", "lds", "low", "high", "worst", "ratio", "smooth")
-    columns = (*columns, "precision", "verdict", "refused")
+    columns = (*columns, "precision", "verdict", "reason")
     rows = [[one.get(name) for name in columns] for one in results["found"]]
     reporting.write_csv(folder / "table.csv", columns, rows)
     reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results)))

@@ -1,6 +1,7 @@
 """What the commands are asked to do."""
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,22 @@ Rows = Annotated[int | None, _arg(help="Take this many rows, at random.")]
 Seed = Annotated[int, _arg(help="It decides everything that is random.")]
 Resume = Annotated[Flag, _arg(help="Go on with an interrupted run in --out.")]
 Overwrite = Annotated[Flag, _arg(help="Replace the results of an earlier run in --out.")]
+
+Engine = Annotated[
+    Literal["loky", "dask"] | None,
+    _arg(
+        help="Compute what is independent in other processes: loky, one for each core of this "
+        "machine; dask, the workers of a Dask cluster."
+    ),
+]
+Address = Annotated[
+    str | None,
+    _arg(
+        metavar="HOST",
+        help="The scheduler of the Dask cluster, such as tcp://10.0.0.1:8786; a cluster on this "
+        "machine unless given.",
+    ),
+]
 
 
 class ArgumentError(Exception):
@@ -148,6 +165,14 @@ def check_one(resume: bool, overwrite: bool) -> None:
         raise ArgumentError("--resume and --overwrite exclude each other; give one.")
 
 
+def check_engine(engine: str | None, address: str | None) -> None:
+    """Raises `ArgumentError` if they do not go together, or what is needed is not installed."""
+    if address is not None and engine != "dask":
+        raise ArgumentError("--address is that of a Dask cluster; give --engine dask with it.")
+    if engine == "dask" and importlib.util.find_spec("distributed") is None:
+        raise ArgumentError("--engine dask needs it: pip install 'dask[distributed]'.")
+
+
 def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The arguments that decide the result, as JSON can hold them, by the names of their options:
     those of the fields, if `names` does not say otherwise."""
@@ -155,7 +180,7 @@ def identity(settings: Any, names: Mapping[str, str] | None = None) -> dict[str,
     values = {
         names.get(field.name, field.name.replace("_", "-")): getattr(settings, field.name)
         for field in dataclasses.fields(settings)
-        if field.name not in ("out", "resume", "overwrite", "storage")
+        if field.name not in ("out", "resume", "overwrite", "storage", "engine", "address")
     }
     return {name: _plain(value) for name, value in values.items()}
 

@@ -19,6 +19,9 @@ from hindgrad.files import as_json, locked, read_arrays, read_json, write_json
 RESULTS = "results.json"
 """The file that is there when a command has finished, with the arguments it was given."""
 
+CALL = "call.json"
+"""The file of the arguments of a run that is not finished, in its hidden folder."""
+
 FILES = "files"
 """The names of all files that a run wrote, in its results."""
 
@@ -37,7 +40,7 @@ class Work:
     def __init__(self, out: Path, *, resume: bool = False, overwrite: bool = False):
         self.out, self.resume, self.overwrite = out, resume, overwrite
         self.folder = out / ".work"
-        self.call = self.folder / "call.json"
+        self.call = self.folder / CALL
 
     @classmethod
     def of(cls, settings: Any) -> "Work":

@@ -12,6 +12,7 @@ from hindgrad.apps.clean.suspicion import Learner
 from hindgrad.apps.clean.weighing import Rows, suspicion, trust
 from hindgrad.apps.console import say
 from hindgrad.apps.datasets import NAMES
+from hindgrad.apps.engine import Engine
 from hindgrad.apps.model import center_and_scale, weights
 from hindgrad.apps.settings import check_positions, check_room, identity
 from hindgrad.apps.table import DataError, Table, check_classes, read_as_asked, read_like
@@ -50,6 +51,7 @@ def _results(settings: Clean, call: dict, table: Table, rows: Rows, work: Work) 
         repeats=settings.repeats,
         seed=settings.seed,
         work=work,
+        engine=Engine(settings.engine, settings.address),
     )
     count = len(table.y)
     weights = trust(rows, found)[:count]

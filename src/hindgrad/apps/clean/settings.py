@@ -7,8 +7,10 @@ from typing import Annotated
 import tyro
 
 from hindgrad.apps.settings import (
+    Address,
     ArgumentError,
     Classes,
+    Engine,
     Group,
     Keep,
     Label,
@@ -17,6 +19,7 @@ from hindgrad.apps.settings import (
     Resume,
     Seed,
     check_counts,
+    check_engine,
     check_one,
     check_seed,
     check_widths,
@@ -64,6 +67,8 @@ class Clean:
     repeats: int = 4
     """How many times the weights are learned, each time anew; the answer is their mean."""
     seed: Seed = 0
+    engine: Engine = None
+    address: Address = None
     resume: Resume = False
     overwrite: Overwrite = False
 
@@ -104,3 +109,4 @@ class Clean:
                 "data, or a share between 0 and 1."
             )
         check_one(self.resume, self.overwrite)
+        check_engine(self.engine, self.address)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from hindgrad.apps.clean.suspicion import (
     learn,
     opinion,
 )
+from hindgrad.apps.engine import Engine
 from hindgrad.apps.work import Work
 from hindgrad.progress import Bar
 from hindgrad.tuning.tune import HELD_OUT_DRAWS
@@ -43,6 +45,44 @@ class Rows:
     """Numbers of groups that no half and no fold divides, if there are any."""
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """How weights are learned, several times anew."""
+
+    rows: Rows
+    learner: Learner
+    budget: float
+    """What they may sum to."""
+    steps_outer: int
+    seed: int
+
+    @property
+    def problem(self) -> Cleaning:
+        """What is learned."""
+        rows = self.rows
+        return cleaning(rows.x, rows.y, rows.trusted, self.learner, rows.groups)
+
+    def weights(
+        self, problem: Cleaning, number: int, work: Work | None, progress: bool | None
+    ) -> list[float]:
+        """Those of the time with this number."""
+        return learn(
+            problem,
+            budget=self.budget,
+            steps=self.steps_outer,
+            key=jax.random.fold_in(jax.random.key(self.seed), 2 + number),
+            checkpoint=None if work is None else work.folder / f"tuning-{number}",
+            progress=progress,
+        ).tolist()
+
+    def elsewhere(self, number: int, work: Work) -> None:
+        """The same in another process, unless they are there already."""
+        work.kept(
+            f"weights-{number}",
+            lambda: self.weights(self.problem, number, work, progress=False),
+        )
+
+
 def suspicion(
     rows: Rows,
     learner: Learner,
@@ -51,13 +91,14 @@ def suspicion(
     repeats: int,
     seed: int,
     work: Work | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """For each row the learned weight, the confidence of the judge in its label, and the class
     that the judge finds likeliest; who judges, and how many labels are wrong.
 
     Wrong labels are planted to see who finds them, and how little confidence they have; from that
     the others are counted. The weights may sum to the number of those that are right. With
-    `work`, the pieces are kept there, and a bar is shown.
+    `work`, the pieces are kept there, and a bar is shown; the `engine` learns weights elsewhere.
     """
     kept = _not_kept if work is None else work.kept
     problem = cleaning(rows.x, rows.y, rows.trusted, learner, rows.groups)
@@ -68,20 +109,17 @@ def suspicion(
         bar.stage("a first opinion")
         first = kept("first", lambda: _first(problem, jax.random.fold_in(key, 0)))
         bar.done(2 * FOLDS)
+        lesson = _Lesson(rows, learner, float(len(rows.y) - first["wrong"]), steps_outer, seed)
+        if work is not None and engine is not None:
+            with bar.paused():
+                engine.compute([partial(lesson.elsewhere, i) for i in range(repeats)], work)
         learned = []
         for i in range(repeats):
             bar.stage(f"learning weights, {i + 1} of {repeats}")
 
             def weights(i=i):
                 with bar.paused():
-                    return learn(
-                        problem,
-                        budget=float(len(rows.y) - first["wrong"]),
-                        steps=steps_outer,
-                        key=jax.random.fold_in(key, 2 + i),
-                        checkpoint=None if work is None else work.folder / f"tuning-{i}",
-                        progress=bar.shown,
-                    ).tolist()
+                    return lesson.weights(problem, i, work, bar.shown)
 
             learned.append(kept(f"weights-{i}", weights))
             bar.done(tune_cost)

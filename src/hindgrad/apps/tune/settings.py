@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from hindgrad.apps.settings import (
+    Address,
     ArgumentError,
     Drop,
+    Engine,
     Group,
     Keep,
     Label,
@@ -18,6 +20,7 @@ from hindgrad.apps.settings import (
     Rows,
     Task,
     check_counts,
+    check_engine,
     check_one,
     check_positions,
     check_seed,
@@ -96,6 +99,8 @@ class Tune:
     storage: Annotated[str | None, tyro.conf.arg(metavar="URL|FILE")] = None
     """An Optuna storage, such as sqlite:///runs.db, in which every trial is entered as it ends, for
     optuna-dashboard to show; several calls may share one."""
+    engine: Engine = None
+    address: Address = None
     resume: Resume = False
     overwrite: Overwrite = False
 
@@ -123,5 +128,6 @@ class Tune:
         check_positions(self.steps or MOST_STEPS, self.batch or BATCH)
         check_shares(self.test, self.valid, "train on")
         check_one(self.resume, self.overwrite)
+        check_engine(self.engine, self.address)
         if self.also and not self.rivals:
             raise ArgumentError("--also names rivals, and --no-rivals leaves them out; give one.")

@@ -35,6 +35,7 @@ class Reproduce:
     - attribution-flipped: which labels are wrong, by what rows owe to themselves and to others?
     - attribution-choose: a fifth of the rows chosen by attribution, beside chance and others
     - attribution-gpt: which documents made a small GPT, certified at several rates
+    - attribution-lds: what foretells retraining, beside influence functions and TRAK
     - gpt-tuning: a small GPT's schedule and document weights, beside Optuna
 
     Example: python -m experiments hyper-cleaning
@@ -59,6 +60,7 @@ class Reproduce:
                 "attribution-flipped",
                 "attribution-choose",
                 "attribution-gpt",
+                "attribution-lds",
                 "gpt-tuning",
             ]
         ],

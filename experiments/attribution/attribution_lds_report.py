@@ -1,0 +1,131 @@
+"""What `attribution-lds` leaves behind: a table, words and a picture, made from its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from rich.table import Table
+
+from experiments import reporting
+from experiments.runner import Results
+from hindgrad.apps.report.figures import FAINT, PALETTE, head, new_figure, save, tidy
+
+HYPERGRADIENT, INFLUENCE = "hypergradient", "influence functions"
+TRAK, TRACIN, PRODUCTS, CHANCE = "TRAK", "TracIn", "gradient products", "chance"
+WAYS = (HYPERGRADIENT, INFLUENCE, TRAK, TRACIN, PRODUCTS, CHANCE)
+BY_HALVES = (HYPERGRADIENT, INFLUENCE, TRAK, PRODUCTS, CHANCE)
+"""The ways that are averaged over several trained models."""
+SINGLE = ("one run", "way", "LDS", "95 % intervals", "seconds", "trainings")
+HALVED = ("halves", "way", "LDS, one model", "LDS, averaged", "95 % intervals", "seconds")
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes the tables and the picture into a folder."""
+    columns = ("model", "seed", "way", "lds", "low", "high", "seconds")
+    for part, names in (("single", columns), ("halved", (*columns, "alone"))):
+        rows = [[one[name] for name in names] for one in results[part]]
+        reporting.write_csv(folder / f"{part}.csv", names, rows)
+    names = ("model", "seed", "trained", "test", "seconds")
+    rows = [[one[name] for name in names] for one in results["models"]]
+    reporting.write_csv(folder / "models.csv", names, rows)
+    parts = ((SINGLE, _single(results)), (HALVED, _halved(results)))
+    reporting.write_markdown(folder, *(reporting.markdown(*part, words=2) for part in parts))
+    figure = new_figure(9.6, 3.6)
+    axes = figure.subplots(1, 2, sharex=True)
+    _draw(axes[0], results, "single", WAYS)
+    head(axes[0], f"LDS, one run without {100 * results['call']['drop']:g} % of the rows")
+    _draw(axes[1], results, "halved", BY_HALVES)
+    head(axes[1], "LDS, other runs on halves of the rows")
+    save(figure, folder / "attribution-lds.png")
+
+
+def table(results: Results) -> Table:
+    """What is printed."""
+    title = f"One run without {100 * results['call']['drop']:g} % of the rows"
+    return reporting.table(title, SINGLE, _single(results), words=2)
+
+
+def summary(results: Results) -> list[str]:
+    """The outcome in words, whichever way it went."""
+    lines = []
+    for model in _models(results, "models"):
+        of = {way: np.mean(_values(results, "single", model, way, "lds")) for way in WAYS}
+        rival = max((way for way in WAYS if way != HYPERGRADIENT), key=lambda way: of[way])
+        correct = 100 * np.mean([m["test"] for m in results["models"] if m["model"] == model])
+        lines.append(
+            f"{model} ({correct:.1f} % correct on test rows), one run: hypergradients "
+            f"{of[HYPERGRADIENT]:.3f}, {rival} {of[rival]:.3f}."
+        )
+    for model in _models(results, "halved"):
+        means = [
+            f"{way} {np.mean(_values(results, 'halved', model, way, 'lds')):.3f}"
+            for way in BY_HALVES
+        ]
+        lines.append(f"{model}, other runs on halves, averaged: {', '.join(means)}.")
+    return lines
+
+
+def _single(results):
+    for model in _models(results, "single"):
+        plain = _least([m["seconds"] for m in results["models"] if m["model"] == model])
+        for way in WAYS:
+            of = lambda measure, m=model, w=way: _values(results, "single", m, w, measure)
+            seconds = _least(of("seconds"))
+            yield (
+                model,
+                way,
+                reporting.mean_sd(of("lds"), 3),
+                _intervals(of),
+                f"{seconds:.1f}",
+                f"{seconds / plain:.0f}",
+            )
+
+
+def _halved(results):
+    for model in _models(results, "halved"):
+        for way in BY_HALVES:
+            of = lambda measure, m=model, w=way: _values(results, "halved", m, w, measure)
+            yield (
+                model,
+                way,
+                reporting.mean_sd(of("alone"), 3),
+                reporting.mean_sd(of("lds"), 3),
+                _intervals(of),
+                f"{_least(of('seconds')):.1f}",
+            )
+
+
+def _intervals(of):
+    """From the lowest end of the seeds' intervals to the highest."""
+    return f"{min(of('low')):.3f} to {max(of('high')):.3f}"
+
+
+def _least(seconds):
+    """Without compilation, if there are several seeds: the first compiles for all."""
+    return min(seconds)
+
+
+def _models(results, part) -> Sequence[str]:
+    return list(dict.fromkeys(one["model"] for one in results[part]))
+
+
+def _values(results, part, model, way, measure) -> list[Any]:
+    found = [one for one in results[part] if (one["model"], one["way"]) == (model, way)]
+    return [one[measure] for one in found]
+
+
+def _draw(ax: Axes, results: Results, part: str, ways: Sequence[str]) -> None:
+    """The LDS of each way and seed, a mark for each model."""
+    ax.axvline(0, color=FAINT, linewidth=1)
+    rows = np.arange(len(ways))[::-1]
+    looks = zip(_models(results, part), PALETTE.values(), "soD", strict=False)
+    for i, (model, color, mark) in enumerate(looks):
+        for row, way in zip(rows, ways, strict=True):
+            values = _values(results, part, model, way, "lds")
+            label = model if row == rows[0] else None
+            place = [row + 0.2 * (1 - i)] * len(values)
+            ax.plot(values, place, mark, color=color, label=label, markersize=5)
+    ax.set_yticks(rows, ways)
+    tidy(ax, grid="x")

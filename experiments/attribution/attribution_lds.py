@@ -39,6 +39,8 @@ ABOUT = "What foretells retraining: hypergradients beside influence functions, T
 
 CHECKPOINTS = 5
 """Of TracIn, at equal distances."""
+UNSEEN = 10_000
+"""Added to a seed for the keys of what is to be foretold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,18 +189,23 @@ def by_halves(settings: Settings, rows: Draw, seed: int, keep: Any, line: Line) 
     """How well each way, averaged over trained models, foretells trainings on halves."""
     gone = removals(rows, 0.5, settings.runs, seed)
     keys = jax.random.split(jax.random.key(seed), settings.keys)
-    truth = lambda: {"values": of_subsets(rows, ~gone, seed).tolist()}
+    truth = lambda: {"values": of_subsets(rows, ~gone, jax.random.key(UNSEEN + seed)).tolist()}
     happened = np.array(keep("halves", truth)["values"])
 
-    def score(way):
-        foretold = [gone @ way(settings, rows, key).T.astype(np.float64) for key in keys]
-        alone = [ranks.spearman(one, happened).mean() for one in foretold]
-        of_all = scored(np.mean(foretold, axis=0), happened, seed)
+    def foretold(name, key):
+        if name == report.AGAIN:
+            return of_subsets(rows, ~gone, key)
+        return gone @ WAYS[name](settings, rows, key).T.astype(np.float64)
+
+    def score(name):
+        each = [foretold(name, key) for key in keys]
+        alone = [ranks.spearman(one, happened).mean() for one in each]
+        of_all = scored(np.mean(each, axis=0), happened, seed)
         return {**of_all, "alone": float(np.mean(alone))}
 
     found = []
     for place, name in enumerate(report.BY_HALVES):
-        found.append({"way": name, **keep(f"halves-{place}", partial(score, WAYS[name]))})
+        found.append({"way": name, **keep(f"halves-{place}", partial(score, name))})
         line.done(1)
     return found
 

@@ -15,8 +15,10 @@ from hindgrad.apps.report.figures import FAINT, PALETTE, head, new_figure, save,
 HYPERGRADIENT, INFLUENCE = "hypergradient", "influence functions"
 TRAK, TRACIN, PRODUCTS, CHANCE = "TRAK", "TracIn", "gradient products", "chance"
 WAYS = (HYPERGRADIENT, INFLUENCE, TRAK, TRACIN, PRODUCTS, CHANCE)
-BY_HALVES = (HYPERGRADIENT, INFLUENCE, TRAK, PRODUCTS, CHANCE)
-"""The ways that are averaged over several trained models."""
+AGAIN = "the same halves again"
+BY_HALVES = (HYPERGRADIENT, INFLUENCE, TRAK, PRODUCTS, CHANCE, AGAIN)
+"""The ways that are averaged over several models; the last, other trainings on the same rows, is
+what can be foretold at all."""
 SINGLE = ("one run", "way", "LDS", "95 % intervals", "seconds", "trainings")
 HALVED = ("halves", "way", "LDS, one model", "LDS, averaged", "95 % intervals", "seconds")
 

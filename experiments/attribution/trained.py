@@ -20,8 +20,6 @@ from hindgrad.progress import Bar
 
 DECAY = 0.9
 """Of the momentum."""
-UNSEEN = 10_000
-"""Added to a seed for the keys of trainings on subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +170,10 @@ def of_subset(
 
 
 def of_subsets(
-    rows: Draw, remaining: Bool[np.ndarray, "runs rows"], seed: int
+    rows: Draw, remaining: Bool[np.ndarray, "runs rows"], key: PRNGKeyArray
 ) -> Float[np.ndarray, "runs queries"]:
-    """The queries after a training on each subset, each with a key that no other run has."""
-    keys = jax.random.split(jax.random.key(UNSEEN + seed), len(remaining))
+    """The queries after a training on each subset, each with a key of its own."""
+    keys = jax.random.split(key, len(remaining))
     pairs = zip(remaining, keys, strict=True)
     values = [of_subset(rows, jnp.asarray(np.flatnonzero(some)), key) for some, key in pairs]
     return np.array(values, np.float64)

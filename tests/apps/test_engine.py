@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 from rich.console import Console
 
 from experiments import runner
-from experiments.attribution import attribution_gpt
+from experiments.attribution import attribution_choose
 from experiments.settings import Reproduce
 from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.settings import Clean
@@ -132,7 +132,10 @@ def found(command, settings, folder, **options):
 
 @pytest.mark.parametrize(
     ("command", "settings", "more"),
-    [(tune, Tune, TUNED), (clean, Clean, {"repeats": 2})],
+    [
+        (tune, Tune, TUNED),
+        pytest.param(clean, Clean, {"repeats": 2}, marks=pytest.mark.slow),
+    ],
     ids=["tune", "clean"],
 )
 def test_the_same_results(tmp_path, flowers, command, settings, more):
@@ -140,13 +143,14 @@ def test_the_same_results(tmp_path, flowers, command, settings, more):
     assert run(tmp_path / "elsewhere", engine="loky") == run(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_an_experiment(tmp_path):
     """Its seeds come from other processes."""
-    settings = replace(attribution_gpt.SMALL, seeds=2)
-    asked = Reproduce("attribution-gpt", out=tmp_path / "here")
-    runner.reproduce(attribution_gpt, settings, asked, Console(quiet=True))
+    settings = replace(attribution_choose.SMALL, seeds=2)
+    asked = Reproduce("attribution-choose", out=tmp_path / "here")
+    runner.reproduce(attribution_choose, settings, asked, Console(quiet=True))
     elsewhere = replace(asked, out=tmp_path / "elsewhere", engine="loky")
-    runner.reproduce(attribution_gpt, settings, elsewhere, Console(quiet=True))
+    runner.reproduce(attribution_choose, settings, elsewhere, Console(quiet=True))
     here, there = (tmp_path / name / "results.json" for name in ("here", "elsewhere"))
     assert here.read_text() == there.read_text()
 

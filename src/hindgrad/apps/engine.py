@@ -60,7 +60,7 @@ class Engine:
         from distributed import Client  # need not be installed
 
         try:
-            return Client(self.address, timeout="10s")
+            return Client(self.address, timeout="5s")
         except (OSError, ValueError) as error:
             raise ArgumentError(
                 f"--address {self.address}: no Dask scheduler answers there; start one by `dask "

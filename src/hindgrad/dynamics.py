@@ -37,6 +37,11 @@ class Dynamics(eqx.Module):
     def step(self, state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
         """The state after step `k`, and the step's output."""
 
+    def recorded(self, state: PyTree, k: Int[Array, ""]) -> tuple[PyTree, PyTree]:
+        """The same as `step`, where a pullback is its derivative: further derivatives are those of
+        what a loop by hand would record."""
+        return self.step(state, k)
+
     @abc.abstractmethod
     def pullback(
         self, wanted: PyTree, state: PyTree, k: Int[Array, ""], after: PyTree | None = None

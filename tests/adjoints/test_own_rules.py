@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hindgrad as hg
@@ -140,3 +141,36 @@ def test_a_rule_that_the_parameters_do_not_enter(x64, adjoint):
     hyper = {"shift": jnp.array([[0.8, 0.1], [-0.4, 0.9]])}
     right = jax.grad(by_hand)(hyper)["shift"]
     np.testing.assert_allclose(jax.grad(run)(hyper)["shift"], right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("adjoint", [hg.Stored(), hg.Checkpointed(slots=2)])
+@pytest.mark.parametrize("rule", [clipped, reversal, mixed], ids=["clipped", "reversal", "mixed"])
+def test_second_derivatives(x64, adjoint, rule):
+    """Of a rule that the parameters do not enter: forwards and in reverse these differ, and each
+    is that of a loop by hand."""
+
+    def loss(params, hyper, batch):
+        hidden = jnp.sin(rule(hyper["shift"]) * params["w"])
+        return jnp.sum(hidden**2) + jnp.sum(params["v"] ** 4)
+
+    def by_hand(hyper):
+        params, losses = START, []
+        for _ in range(STEPS):
+            value, grads = jax.value_and_grad(loss)(params, hyper, None)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+            losses.append(value)
+        return sum(losses) + jnp.sum(params["w"] ** 2)
+
+    def run(hyper):
+        optimizer = hg.from_optax(lambda _: optax.sgd(0.1))
+        training = hg.Training(loss, optimizer=optimizer, batches=lambda t: None, steps=STEPS)
+        result = training(START, hyper, adjoint=adjoint)
+        return jnp.sum(result.losses) + jnp.sum(result.params["w"] ** 2)
+
+    hyper = {"shift": jnp.array([[0.8, 0.1], [-0.4, 0.9]])}
+    along = {"shift": jnp.array([[1.0, -0.5], [0.2, 0.3]])}
+    forwards = lambda f: jax.jvp(jax.grad(f), (hyper,), (along,))[1]["shift"]
+    dot = lambda gradient: jnp.vdot(gradient["shift"], along["shift"])
+    in_reverse = lambda f: jax.grad(lambda h: dot(jax.grad(f)(h)))(hyper)["shift"]
+    for second in (forwards, in_reverse):
+        np.testing.assert_allclose(second(run), second(by_hand), rtol=1e-6)

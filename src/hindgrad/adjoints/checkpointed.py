@@ -90,7 +90,7 @@ class Binomial(Recall):
         def body(carry, k):
             state, tape = carry
             tape = self._keep(tape, state, tape.places[tape.used] == k)
-            state, output = dynamics.step(state, k)
+            state, output = dynamics.recorded(state, k)
             return (state, tape), output
 
         ks = jnp.arange(dynamics.steps, dtype=jnp.int32)
@@ -111,7 +111,7 @@ class Binomial(Recall):
 
         def replay(i, carry):
             state, tape, following = carry
-            state, _ = dynamics.step(state, i)
+            state, _ = dynamics.recorded(state, i)
             reached = i + 1 == following
             places = tape.places.at[tape.used].set(jnp.where(reached, i + 1, binomial.NOWHERE))
             tape = self._keep(Tape(tape.states, places, tape.used), state, reached)

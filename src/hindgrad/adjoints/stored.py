@@ -57,7 +57,7 @@ class Stored(Recall):
 
         def body(state, k):
             if linearized is None:
-                after, output = dynamics.step(state, k)
+                after, output = dynamics.recorded(state, k)
                 return after, (output, state, [])
             after, output, activations = linearized.forward(dynamics, state, k)
             return after, (output, state, activations)

@@ -26,8 +26,8 @@ def write(results: Results, folder: Path) -> None:
     rows = [[one[name] for name in columns] for one in results["found"]]
     reporting.write_csv(folder / "table.csv", columns, rows)
     reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
-    figure = new_figure(9.6, 3.4)
-    for ax, model in zip(figure.subplots(1, 2, sharey=True), (LINEAR, NETWORK), strict=True):
+    figure = new_figure(10.4, 3.0)
+    for ax, model in zip(figure.subplots(1, 2), (LINEAR, NETWORK), strict=True):
         _draw(ax, results, model)
     save(figure, folder / "attribution-flipped.png")
 
@@ -78,14 +78,13 @@ def _values(results, model, way, measure) -> list[float]:
 
 def _draw(ax: Axes, results: Results, model: str) -> None:
     """The share of wrong labels that are missed, seed by seed."""
-    ways = _ways(model)
+    ways = _ways(model)[::-1]
     for i, way in enumerate(ways):
         missed = 100 * np.array(_values(results, model, way, "missed"))
         color = PALETTE["tuned"] if way in OURS else PALETTE["random"]
-        ax.scatter(np.full(len(missed), i), missed, s=14, color=color, alpha=0.6)
-        ax.plot([i - 0.25, i + 0.25], [missed.mean()] * 2, color=INK, linewidth=1.5)
-    labels = [way.replace(", ", ",\n").replace(": ", ":\n") for way in ways]
-    ax.set_xticks(range(len(ways)), labels, fontsize=8)
-    ax.set_ylim(bottom=0)
-    tidy(ax, "y")
+        ax.scatter(missed, np.full(len(missed), i), s=14, color=color, alpha=0.6)
+        ax.plot([missed.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
+    ax.set_yticks(range(len(ways)), ways, fontsize=8)
+    ax.set_xlim(left=0)
+    tidy(ax, "x")
     head(ax, f"wrong labels missed, %; {model}", legend=False)

@@ -25,17 +25,13 @@ from experiments.attribution.rows import (
     by_loss,
     by_margin,
     draw,
-    logits,
-    losses,
+    judged,
     objective_of,
 )
 from experiments.runner import Results
 from hindgrad.progress import Bar as Line
 
 ABOUT = "Choosing a fifth of the rows: attribution beside losses, margins and chance."
-
-UNSEEN = 10_000
-"""Added to a seed for the keys that judge."""
 
 Rows = Int[np.ndarray, " kept"]
 
@@ -92,17 +88,13 @@ def chosen(rows: Draw, kept: Rows) -> Draw:
     return eqx.tree_at(lambda rows: (rows.train, rows.wrong, rows.pixels), rows, new)
 
 
-def judged(settings: Settings, rows: Draw, kept: Rows, seed: int) -> dict[str, float]:
-    """The test rows' loss and error of networks trained on these rows alone, as many steps."""
+def trained_on(settings: Settings, rows: Draw, kept: Rows, seed: int) -> dict[str, float]:
+    """How networks do that were trained on these rows alone, as many steps."""
     left = chosen(rows, kept)
     fitting = replace(settings, size=min(settings.size, len(kept)))
-    objective, ones, found = objective_of(fitting, left), jnp.ones(len(kept)), []
-    for key in jax.random.split(jax.random.key(UNSEEN + seed), settings.judges):
-        params = objective.run(ones, key).params
-        wrong = jnp.argmax(logits(params, rows.test.x), 1) != rows.test.y
-        found.append((float(jnp.mean(losses(params, rows.test))), float(jnp.mean(wrong))))
-    loss, error = np.mean(found, axis=0)
-    return {"loss": float(loss), "error": float(error), "flipped": int(left.wrong.sum())}
+    given = objective_of(fitting, left), jnp.ones(len(kept)), rows.test
+    found = judged(*given, seed, settings.judges)
+    return {**found, "flipped": int(left.wrong.sum())}
 
 
 def run(settings: Settings, kept: Any, line: Line) -> Results:
@@ -136,7 +128,7 @@ def one_seed(
     ways[report.ROUNDS] = lambda: in_rounds(settings, rows, keys)
     found = []
     for place, (name, way) in enumerate(ways.items()):
-        judge = lambda way=way: judged(settings, rows, way(), seed)
+        judge = lambda way=way: trained_on(settings, rows, way(), seed)
         one = kept(f"{place}-{flipped}-{seed}", partial(judge))
         about = {"share": flipped, "seed": seed, "kept": count, "redrawn": redrawn(rows)}
         found.append({"way": name, **about, **one})

@@ -26,17 +26,13 @@ from experiments.attribution.rows import (
     by_loss,
     by_margin,
     draw,
-    logits,
-    losses,
+    judged,
     objective_of,
 )
 from experiments.runner import Results
 from hindgrad.progress import Bar as Line
 
 ABOUT = "Removing the most harmful rows: attribution beside margins, losses, `clean` and chance."
-
-UNSEEN = 10_000
-"""Added to a seed for the keys that judge."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Settings(Sizes):
     """Trainings that judge each answer."""
 
 
-def judged(
+def without(
     objective: hg.Objective,
     rows: Draw,
     worth: np.ndarray | None,
@@ -59,17 +55,11 @@ def judged(
     seed: int,
     judges: int,
 ) -> dict[str, float]:
-    """The test rows' loss and error of networks trained without the rows of the lowest worth."""
-    weights = np.ones(len(rows.train), np.float32)
+    """How networks do that were trained without the rows of the lowest worth."""
     gone = np.argsort(worth, kind="stable")[:count] if worth is not None else []
-    weights[gone] = 0
-    found = []
-    for key in jax.random.split(jax.random.key(UNSEEN + seed), judges):
-        params = objective.run(jnp.asarray(weights), key).params
-        wrong = jnp.argmax(logits(params, rows.test.x), 1) != rows.test.y
-        found.append((float(jnp.mean(losses(params, rows.test))), float(jnp.mean(wrong))))
-    loss, error = np.mean(found, axis=0)
-    return {"loss": float(loss), "error": float(error), "flipped": int(rows.wrong[gone].sum())}
+    weights = jnp.ones(len(rows.train)).at[np.asarray(gone, int)].set(0)
+    found = judged(objective, weights, rows.test, seed, judges)
+    return {**found, "flipped": int(rows.wrong[gone].sum())}
 
 
 def run(settings: Settings, kept: Any, line: Line) -> Results:
@@ -99,7 +89,7 @@ def one_seed(
     }
 
     def judge(way):
-        return judged(objective, rows, way(), count, seed, settings.judges)
+        return without(objective, rows, way(), count, seed, settings.judges)
 
     about = {"share": flipped, "seed": seed, "removed": count, "wrong": int(rows.wrong.sum())}
     learned = len(rows.train.y) + len(rows.valid.y)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from rich.console import Console
 
 import hindgrad as hg
+from experiments.attribution import networks
 from experiments.models import Examples, images
 from experiments.runner import Repeated
 from hindgrad.apps import datasets
@@ -20,6 +21,8 @@ from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.settings import Clean
 
 ADJOINT = hg.Reversible()
+UNSEEN = 10_000
+"""Added to a seed for the keys that judge."""
 LOOKS = 4
 """How often in a training the margin is taken."""
 
@@ -78,9 +81,7 @@ def logits(params: PyTree, x: Float[Array, "rows pixels"]) -> Float[Array, "rows
 
 def losses(params: PyTree, rows: Examples) -> Float[Array, " rows"]:
     """The cross-entropy of each row."""
-    scores = logits(params, rows.x)
-    picked = jnp.take_along_axis(scores, rows.y[:, None], 1)[:, 0]
-    return jax.nn.logsumexp(scores, 1) - picked
+    return networks.losses(logits(params, rows.x), rows)
 
 
 def margins(params: PyTree, rows: Examples) -> Float[Array, " rows"]:
@@ -117,6 +118,19 @@ def objective_of(settings: Sizes, rows: Draw) -> hg.Objective:
 
     score = lambda params, *_: jnp.mean(losses(params, rows.valid))
     return hg.Objective(training, init=init, score=score)
+
+
+def judged(
+    objective: hg.Objective, weights: Float[Array, " train"], test: Examples, seed: int, judges: int
+) -> dict[str, float]:
+    """The test rows' mean loss and error of so many networks that no way has seen."""
+    found = []
+    for key in jax.random.split(jax.random.key(UNSEEN + seed), judges):
+        params = objective.run(weights, key).params
+        wrong = jnp.argmax(logits(params, test.x), 1) != test.y
+        found.append((float(jnp.mean(losses(params, test))), float(jnp.mean(wrong))))
+    loss, error = np.mean(found, axis=0)
+    return {"loss": float(loss), "error": float(error)}
 
 
 def by_attribution(objective: hg.Objective, rows: Draw, keys: list[PRNGKeyArray]) -> np.ndarray:

@@ -32,14 +32,14 @@ def test_rows_that_are_worth_most():
 def test_no_other_row_is_read():
     """Networks trained on the chosen rows do not change with the labels of the others."""
     rows, kept = parts.draw(SMALL, 0.0, 0), np.arange(30)
-    found = experiment.judged(SMALL, rows, kept, 0)
+    found = experiment.trained_on(SMALL, rows, kept, 0)
     turned = parts.draw(SMALL, 0.5, 0)
     y = np.where(np.arange(60) < 30, rows.train.y, turned.train.y)
     assert np.any(y != rows.train.y)
     other = parts.Draw(
         parts.Examples(rows.train.x, y), rows.valid, rows.test, rows.wrong, rows.pixels, 10
     )
-    assert experiment.judged(SMALL, other, kept, 0) == pytest.approx(found, rel=1e-5)
+    assert experiment.trained_on(SMALL, other, kept, 0) == pytest.approx(found, rel=1e-5)
 
 
 def test_rounds_keep_as_many():

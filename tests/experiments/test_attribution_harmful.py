@@ -46,8 +46,8 @@ def test_a_row_left_out_has_no_weight(rows):
     given = rows.train.y.at[:6].set((rows.train.y[:6] + 1) % 10)
     other = Examples(rows.train.x, given)
     turned = parts.Draw(other, rows.valid, rows.test, rows.wrong, rows.pixels, rows.classes)
-    found = experiment.judged(objective, rows, worth, 6, 0, 1)
-    again = experiment.judged(experiment.objective_of(SMALL, turned), turned, worth, 6, 0, 1)
+    found = experiment.without(objective, rows, worth, 6, 0, 1)
+    again = experiment.without(experiment.objective_of(SMALL, turned), turned, worth, 6, 0, 1)
     np.testing.assert_allclose(found["loss"], again["loss"], rtol=1e-5)
 
 
@@ -62,10 +62,10 @@ def test_attribution_foretells_a_removal(rows):
 
 def test_margins_and_losses_agree_on_the_label(rows):
     params = objective_params(rows)
-    own = np.asarray(experiment.logits(params, rows.train.x))
+    own = np.asarray(parts.logits(params, rows.train.x))
     right = own.argmax(1) == np.asarray(rows.train.y)
     np.testing.assert_array_equal(np.asarray(parts.margins(params, rows.train)) > 0, right)
-    probability = np.exp(-np.asarray(experiment.losses(params, rows.train)))
+    probability = np.exp(-np.asarray(parts.losses(params, rows.train)))
     softmax = np.asarray(jax.nn.softmax(own))[np.arange(60), np.asarray(rows.train.y)]
     np.testing.assert_allclose(probability, softmax, rtol=1e-5)
 

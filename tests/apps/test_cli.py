@@ -163,6 +163,7 @@ def test_help_names_the_commands_and_their_options(capsys):
 
 def test_how_to_go_on_is_told_as_a_shell_takes_it(elsewhere, capsys, monkeypatch):
     from hindgrad.apps.tune import command as tune
+    from hindgrad.apps.tune import seeds
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -177,7 +178,7 @@ def test_how_to_go_on_is_told_as_a_shell_takes_it(elsewhere, capsys, monkeypatch
     assert not (elsewhere / out).exists()
     monkeypatch.undo()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(tune, "_seed", interrupted)
+    monkeypatch.setattr(seeds, "_seed", interrupted)
     for _ in range(2):  # what it says is true
         assert main(call) == 130
         _, again = capsys.readouterr().err.split("Interrupted; go on with: hindgrad ")
@@ -214,12 +215,12 @@ def test_a_closed_pipe_loses_no_result(elsewhere, closed):
 
 
 def test_another_call_is_not_resumed(elsewhere, capsys, monkeypatch):
-    from hindgrad.apps.tune import command as tune
+    from hindgrad.apps.tune import seeds
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune, "_seed", interrupted)
+    monkeypatch.setattr(seeds, "_seed", interrupted)
     call = ["tune", "good.csv", "--out", "new", "--batch", "8"]
     assert main(call) == 130
     said = capsys.readouterr().err

@@ -19,8 +19,7 @@ from hindgrad.apps.model import Form, Network
 from hindgrad.apps.saved import load
 from hindgrad.apps.splits import set_aside
 from hindgrad.apps.table import read
-from hindgrad.apps.tune import command as module
-from hindgrad.apps.tune import rivals
+from hindgrad.apps.tune import rivals, seeds
 from hindgrad.apps.tune.hyperfile import read_hyper
 from hindgrad.apps.tune.outputs import FILES
 from hindgrad.apps.tune.studies import Studies, distributions
@@ -57,7 +56,7 @@ def results(out):
 def test_everything_is_written_and_nothing_else(finished):
     assert {path.name for path in finished.iterdir()} == set(FILES)
     arms = results(finished)["runs"][0]["arms"]
-    assert list(arms) == ["defaults", *module.SEARCHES, "tuned"]
+    assert list(arms) == ["defaults", *seeds.SEARCHES, "tuned"]
 
 
 def test_all_arms_but_the_defaults_have_the_same_budget(finished):
@@ -190,7 +189,7 @@ def test_ordinary_hypergradients_of_a_regression_are_no_end(tmp_path, capsys):
 def test_an_interrupted_run_resumes_with_the_same_result(data, finished, tmp_path, monkeypatch):
     out = tmp_path / "wine"
     call = ["tune", str(data / "wine.csv"), "--out", str(out), *SMALL]
-    search, seen = module._search, []
+    search, seen = seeds._search, []
 
     def interrupted(job, name, budget):
         seen.append(name)
@@ -198,7 +197,7 @@ def test_an_interrupted_run_resumes_with_the_same_result(data, finished, tmp_pat
             raise KeyboardInterrupt
         return search(job, name, budget)
 
-    monkeypatch.setattr(module, "_search", interrupted)
+    monkeypatch.setattr(seeds, "_search", interrupted)
     assert main(call) == 130
     assert [path.name for path in out.iterdir()] == [".work"]
     assert main([*call, "--resume"]) == 0
@@ -235,7 +234,7 @@ def test_overwriting_keeps_the_old_results_until_the_new_are_there(
     def interrupted(job, name, budget):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_search", interrupted)
+    monkeypatch.setattr(seeds, "_search", interrupted)
     call = ["tune", str(data / "wine.csv"), "--out", str(out), "--overwrite", *SMALL]
     assert main(call) == 130
     assert results(out) == results(finished)
@@ -317,7 +316,7 @@ def test_trials_are_entered_in_a_storage(data, tmp_path, capsys):
         assert main([*call, "--seeds", "1", "--storage", storage]) == 0
     studies = optuna.study.get_all_study_summaries(storage)
     arms = {summary.study_name.split(", ", 2)[2] for summary in studies}
-    assert arms == {*module.SEARCHES, "tuned"}
+    assert arms == {*seeds.SEARCHES, "tuned"}
     (run,) = results(tmp_path / "wine")["runs"]
     for summary in studies:
         study = optuna.load_study(study_name=summary.study_name, storage=storage)

@@ -105,7 +105,7 @@ class GradientTraining(Dynamics):
         return (*updated, model), loss
 
     def recorded(self, state, k):
-        if not self.own_rules:
+        if not self.own_rules or self.optimizer.gradient_is_constant:
             return self.step(state, k)
         # The derivative of what a `custom_vjp` computes is that of its forward rule, and has both
         # modes, once a first derivative has been taken.

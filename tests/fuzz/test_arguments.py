@@ -21,7 +21,6 @@ from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.suspicion import cleaning
 from hindgrad.apps.cli import main
 from hindgrad.apps.distill import command as distill
-from hindgrad.apps.model import draw_problem
 from hindgrad.apps.optimizers import compare as compare_optimizers
 from hindgrad.apps.optimizers import learn as learn_optimizer
 from hindgrad.apps.tune import command as tune
@@ -70,17 +69,15 @@ class BegunError(Exception):
     """A run would begin: everything was checked."""
 
 
-def tune_begins(settings, call, table, network, start, makes, studies, work):
-    begin = network.defaults() if start is None else start
-    problem, _ = draw_problem(
-        table, network, test=settings.test, valid=settings.valid, seed=settings.seed
-    )
+def tune_begins(settings, call, compared, studies, work):
+    network, begin = compared.network, compared.begin
+    problem = compared.problem(network, settings.seed)
     jax.random.key(settings.seed + settings.seeds - 1)
     if network.steps < 10_000:
         for values in every_step(begin, network).values():
             assert np.isfinite(values).all()
     assert 1 <= network.batch <= len(problem.division.train_slots)
-    assert bool(makes) == settings.rivals
+    assert bool(compared.rivals) == settings.rivals
     json.dumps(call)
     raise BegunError
 

@@ -23,6 +23,17 @@ def number(value: float | None, otherwise: Any = np.inf) -> Any:
     return otherwise if value is None else value
 
 
+def picked(found: Iterable[Mapping[str, Any]], measure: str, **where: Any) -> list[Any]:
+    """A measure of what was found under some conditions, for every seed that has it."""
+    under = (one for one in found if where.items() <= one.items())
+    return [one[measure] for one in under if one.get(measure) is not None]
+
+
+def different(found: Iterable[Mapping[str, Any]], condition: str) -> list[Any]:
+    """The values of a condition, in the order in which they come."""
+    return list(dict.fromkeys(one[condition] for one in found))
+
+
 def times(count: int, thing: str) -> str:
     """So many of something."""
     return f"{count} {thing}{'s' * (count > 1)}"

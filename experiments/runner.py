@@ -17,6 +17,7 @@ from experiments.settings import Reproduce
 from hindgrad.apps.cli import CommandLine
 from hindgrad.apps.console import list_files, say
 from hindgrad.apps.engine import Engine
+from hindgrad.apps.settings import ArgumentError
 from hindgrad.apps.work import Work
 from hindgrad.apps.work import finite as finite
 from hindgrad.progress import Bar as Line
@@ -46,15 +47,31 @@ class Repeated:
         return range(self.seed, self.seed + self.seeds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BySeed(Repeated):
+    """Settings of an experiment of which every piece is of one seed, and nothing in it depends on
+    the other seeds; it is called `seed-N`, or lies in that folder. Other processes may compute it.
+    """
+
+
 @final
 @dataclass(frozen=True)
 class Pieces:
     """A `Kept` that also has room for the checkpoints of a piece that takes long."""
 
     work: Work
+    seeds: tuple[int, ...] | None = None
+    """The seeds that a piece may be of, where all are of one."""
+
+    @classmethod
+    def of(cls, settings: Repeated, work: Work) -> "Pieces":
+        """Those of a run with these settings."""
+        return cls(work, tuple(settings.each_seed()) if isinstance(settings, BySeed) else None)
 
     def __call__(self, name: str, compute: Callable[[], Any], *, arrays: Path | None = None) -> Any:
         """The piece; `arrays` is a file of arrays that `compute` writes, if it does."""
+        known = self.seeds is None or name.split("/")[0] in {f"seed-{n}" for n in self.seeds}
+        assert known, f"The piece {name!r} is of none of the seeds {self.seeds}."
         return self.work.kept(name, compute, arrays=arrays)
 
     def folder(self, name: str) -> Path:
@@ -134,16 +151,24 @@ def run(asked: Reproduce, console: Console) -> None:
 
 def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: Console) -> None:
     """Runs an experiment with these settings in the folder that was asked for."""
+    if asked.engine is not None and not isinstance(settings, BySeed):
+        raise ArgumentError(
+            f"--engine: {asked.name} is not made of seeds that do not need each other; leave it "
+            "out."
+        )
     folder, report = asked.folder, experiment.report
     work = Work(folder, resume=asked.resume, overwrite=asked.overwrite)
     work.check()
     call = {"name": asked.name, **dataclasses.asdict(settings)}
 
     def compute():
-        parts = [partial(_one_seed, asked.name, settings, seed) for seed in settings.each_seed()]
-        Engine(asked.engine, asked.address).compute(parts, work)
+        if isinstance(settings, BySeed):
+            one = partial(_one_seed, asked.name, settings)
+            parts = [partial(one, seed) for seed in settings.each_seed()]
+            Engine(asked.engine, asked.address).compute(parts, work)
         with Line(experiment.total(settings)) as line:
-            return {"call": call, **experiment.run(settings, Pieces(work), line)}
+            pieces = Pieces.of(settings, work)
+            return {"call": call, **experiment.run(settings, pieces, line)}
 
     def write(final, results):
         report.write(results, final)
@@ -159,7 +184,7 @@ def reproduce(experiment: Experiment, settings: Any, asked: Reproduce, console: 
 def _one_seed(name: str, settings: Any, seed: int, work: Work) -> None:
     """All pieces of one seed, in another process."""
     experiment, alone = find(name), dataclasses.replace(settings, seeds=1, seed=seed)
-    experiment.run(alone, Pieces(work), Line(experiment.total(alone), shown=False))
+    experiment.run(alone, Pieces.of(alone, work), Line(experiment.total(alone), shown=False))
 
 
 main = CommandLine(prog="python -m experiments", parse=partial(tyro.cli, Reproduce), run=run).main

@@ -8,7 +8,6 @@ asks again.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -129,7 +128,7 @@ def one_seed(
     found = []
     for place, (name, way) in enumerate(ways.items()):
         judge = lambda way=way: trained_on(settings, rows, way(), seed)
-        one = kept(f"{place}-{flipped}-{seed}", partial(judge))
+        one = kept(f"seed-{seed}/{place}-{flipped}", judge)
         about = {"share": flipped, "seed": seed, "kept": count, "redrawn": redrawn(rows)}
         found.append({"way": name, **about, **one})
         line.done(1)

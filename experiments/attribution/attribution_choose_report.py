@@ -1,16 +1,15 @@
 """What `attribution-choose` leaves behind: a table, words and a picture, made from its results."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments import reporting
+from experiments.reporting import different, picked
 from experiments.runner import Results
-from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure, save, tidy
+from hindgrad.apps.report.figures import PALETTE, head, new_figure, save
 
 ALL, CHANCE, EASY, HARD = "all rows", "chance", "least loss", "most loss"
 MARGIN, ATTRIBUTION = "least margin", "attribution"
@@ -33,7 +32,7 @@ def write(results: Results, folder: Path) -> None:
     rows = [[one[name] for name in columns] for one in results["found"]]
     reporting.write_csv(folder / "table.csv", columns, rows)
     reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
-    shares = _shares(results)
+    shares = different(results["found"], "share")
     figure = new_figure(5.2 * len(shares), 4.2)
     axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
     for ax, share in zip(axes, shares, strict=True):
@@ -50,8 +49,8 @@ def table(results: Results) -> Table:
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
     lines, redrawn = [], results["found"][0]["redrawn"]
-    for share in _shares(results):
-        errors = {way: _values(results, share, way, "error") for way in WAYS}
+    for share in different(results["found"], "share"):
+        errors = {way: picked(results["found"], "error", share=share, way=way) for way in WAYS}
         for way in (ATTRIBUTION, of_classes(ATTRIBUTION), ROUNDS):
             found = reporting.difference(errors[way], errors[of_classes(CHANCE)], redrawn)
             low, high = 100 * found.low, 100 * found.high
@@ -69,32 +68,21 @@ def _rows(results):
         (
             f"{100 * share:g} %",
             way,
-            reporting.mean_sd(_values(results, share, way, "loss"), 4),
-            percent(_values(results, share, way, "error")),
-            f"{np.mean(_values(results, share, way, 'flipped')):.1f}" if share else "",
+            reporting.mean_sd(picked(results["found"], "loss", share=share, way=way), 4),
+            percent(picked(results["found"], "error", share=share, way=way)),
+            f"{np.mean(picked(results['found'], 'flipped', share=share, way=way)):.1f}"
+            if share
+            else "",
         )
-        for share in _shares(results)
+        for share in different(results["found"], "share")
         for way in WAYS
     ]
 
 
-def _shares(results) -> Sequence[float]:
-    return list(dict.fromkeys(one["share"] for one in results["found"]))
-
-
-def _values(results, share, way, measure) -> list[Any]:
-    found = [one for one in results["found"] if (one["share"], one["way"]) == (share, way)]
-    return [one[measure] for one in found]
-
-
 def _draw(ax: Axes, results: Results, share: float) -> None:
     """The test error of each way, seed by seed."""
-    ways = WAYS[::-1]
-    for i, way in enumerate(ways):
-        errors = 100 * np.array(_values(results, share, way, "error"))
-        color = PALETTE["tuned" if way.startswith(ATTRIBUTION) else "random"]
-        ax.scatter(errors, np.full(len(errors), i), s=14, color=color, alpha=0.6)
-        ax.plot([errors.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
-    ax.set_yticks(range(len(ways)), ways, fontsize=8)
-    tidy(ax, "x")
+    errors = {way: picked(results["found"], "error", share=share, way=way) for way in WAYS}
+    percent = {way: [100 * error for error in found] for way, found in errors.items()}
+    colors = [PALETTE["tuned" if way.startswith(ATTRIBUTION) else "random"] for way in WAYS]
+    reporting.draw_ways(ax, percent, colors, 1)
     head(ax, f"test error, %; {100 * share:g} % of labels turned", legend=False)

@@ -117,7 +117,7 @@ def one_seed(
     judge = lambda way: judged(way(), rows.wrong)
     found = []
     for place, (name, way) in enumerate(ways.items()):
-        one = kept(f"{place}-{model}-{seed}", partial(judge, way))
+        one = kept(f"seed-{seed}/{place}-{model}", partial(judge, way))
         found.append({"model": model, "way": name, "seed": seed, **one})
         line.done(1)
     return found

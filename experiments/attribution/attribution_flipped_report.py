@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments import reporting
+from experiments.reporting import picked
 from experiments.runner import Results
-from hindgrad.apps.report.figures import INK, PALETTE, head, new_figure, save, tidy
+from hindgrad.apps.report.figures import PALETTE, head, new_figure, save
 
 LINEAR, NETWORK = "logistic regression", "network"
 REMOVAL = "attribution: loss of others"
@@ -43,13 +44,16 @@ def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
     lines = []
     for model in (LINEAR, NETWORK):
-        means = {way: np.mean(_values(results, model, way, "missed")) for way in _ways(model)}
+        means = {
+            way: np.mean(picked(results["found"], "missed", model=model, way=way))
+            for way in _ways(model)
+        }
         best = min(means, key=lambda way: means[way])
         ours = min(OURS, key=lambda way: means[way])
         lines.append(
             f"{model}: the fewest are missed by '{best}' ({100 * means[best]:.1f} %); by "
             f"'{ours}' {100 * means[ours]:.1f} %, with an AUC of "
-            f"{np.mean(_values(results, model, ours, 'auc')):.4f}."
+            f"{np.mean(picked(results['found'], 'auc', model=model, way=ours)):.4f}."
         )
     return lines
 
@@ -59,8 +63,10 @@ def _rows(results):
         (
             model,
             way,
-            reporting.mean_sd(_values(results, model, way, "auc"), 4),
-            reporting.mean_sd([100 * x for x in _values(results, model, way, "missed")], 1),
+            reporting.mean_sd(picked(results["found"], "auc", model=model, way=way), 4),
+            reporting.mean_sd(
+                [100 * x for x in picked(results["found"], "missed", model=model, way=way)], 1
+            ),
         )
         for model in (LINEAR, NETWORK)
         for way in _ways(model)
@@ -71,20 +77,12 @@ def _ways(model) -> Sequence[str]:
     return [way for way in WAYS if model == NETWORK or way != CLEAN]
 
 
-def _values(results, model, way, measure) -> list[float]:
-    found = [one for one in results["found"] if (one["model"], one["way"]) == (model, way)]
-    return [one[measure] for one in found]
-
-
 def _draw(ax: Axes, results: Results, model: str) -> None:
     """The share of wrong labels that are missed, seed by seed."""
-    ways = _ways(model)[::-1]
-    for i, way in enumerate(ways):
-        missed = 100 * np.array(_values(results, model, way, "missed"))
-        color = PALETTE["tuned"] if way in OURS else PALETTE["random"]
-        ax.scatter(missed, np.full(len(missed), i), s=14, color=color, alpha=0.6)
-        ax.plot([missed.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
-    ax.set_yticks(range(len(ways)), ways, fontsize=8)
+    ways = _ways(model)
+    missed = {way: picked(results["found"], "missed", model=model, way=way) for way in ways}
+    percent = {way: [100 * share for share in found] for way, found in missed.items()}
+    colors = [PALETTE["tuned" if way in OURS else "random"] for way in ways]
+    reporting.draw_ways(ax, percent, colors, 1)
     ax.set_xlim(left=0)
-    tidy(ax, "x")
     head(ax, f"wrong labels missed, %; {model}", legend=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 import hindgrad as hg
 from experiments.attribution import attribution_gpt_report as report
-from experiments.runner import Repeated, Results
+from experiments.runner import BySeed, Results
 from experiments.text import gpt
 from experiments.text.gpt_tuning import Text, divided, losses
 from hindgrad.progress import Bar as Line
@@ -24,7 +24,7 @@ ABOUT = "Attribution of a GPT's losses to the documents that it learned, at seve
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes, and what is asked."""
 
     text: str
@@ -89,7 +89,7 @@ def run(settings: Settings, kept: Any, line: Line) -> Results:
     found = []
     for seed in settings.each_seed():
         for peak in settings.peaks:
-            one = kept(f"{peak}-{seed}", lambda: certified(settings, text, peak, seed))  # noqa: B023
+            one = kept(f"seed-{seed}/{peak}", lambda: certified(settings, text, peak, seed))  # noqa: B023
             found.append({"peak": peak, "seed": seed, **one})
             line.done(1)
     return {"found": found}
@@ -148,13 +148,13 @@ SMALL = Settings(
     text="manual",
     documents=20,
     context=8,
-    rows=4,
+    rows=16,
     width=16,
     layers=1,
-    steps=6,
+    steps=30,
     peaks=(1e-3,),
     queries=3,
     passage=2,
-    runs=10,
-    drop=0.1,
+    runs=15,
+    drop=0.05,
 )

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from experiments import reporting
+from experiments.reporting import different, picked
 from experiments.runner import Results
 from hindgrad.apps.report.figures import FAINT, INK, PALETTE, head, new_figure, save, tidy
 
@@ -25,12 +25,12 @@ def write(results: Results, folder: Path) -> None:
     reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results)))
     figure = new_figure(5.6, 3.4)
     ax = figure.subplots()
-    peaks = _peaks(results)
+    peaks = different(results["found"], "peak")
     ax.axhline(0.9, color=FAINT, linewidth=1)
     for peak in peaks:
-        lds = _values(results, peak, "lds")
+        lds = picked(results["found"], "lds", peak=peak)
         ax.scatter([peak] * len(lds), lds, s=14, color=PALETTE["tuned"], alpha=0.6)
-    means = [np.mean(_values(results, peak, "lds") or [np.nan]) for peak in peaks]
+    means = [np.mean(picked(results["found"], "lds", peak=peak) or [np.nan]) for peak in peaks]
     ax.plot(peaks, means, color=INK, linewidth=1.5)
     ax.set_xscale("log")
     ax.set_xlabel("peak of the rate")
@@ -50,7 +50,10 @@ def table(results: Results) -> Table:
 
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
-    means = {peak: _values(results, peak, "lds") for peak in _peaks(results)}
+    means = {
+        peak: picked(results["found"], "lds", peak=peak)
+        for peak in different(results["found"], "peak")
+    }
     known = {peak: float(np.mean(values)) for peak, values in means.items() if values}
     if not known:
         return ["At no rate was there anything to certify."]
@@ -63,25 +66,18 @@ def summary(results: Results) -> list[str]:
 
 
 def _rows(results) -> Sequence[Sequence[str]]:
-    show = lambda peak, name: reporting.mean_sd(_values(results, peak, name) or [np.nan], 3)
+    show = lambda peak, name: reporting.mean_sd(
+        picked(results["found"], name, peak=peak) or [np.nan], 3
+    )
     return [
         (
             f"{peak:g}",
             *(show(peak, name) for name in ("loss", "lds", "worst", "smooth")),
             ", ".join(dict.fromkeys(_verdicts(results, peak))),
         )
-        for peak in _peaks(results)
+        for peak in different(results["found"], "peak")
     ]
-
-
-def _peaks(results) -> list[float]:
-    return list(dict.fromkeys(one["peak"] for one in results["found"]))
 
 
 def _verdicts(results, peak) -> list[str]:
     return [one["verdict"] for one in results["found"] if one["peak"] == peak]
-
-
-def _values(results, peak, name) -> list[Any]:
-    found = [one.get(name) for one in results["found"] if one["peak"] == peak]
-    return [value for value in found if value is not None]

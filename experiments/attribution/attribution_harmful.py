@@ -96,7 +96,7 @@ def one_seed(
     about |= {"redrawn": len(rows.test.y) / learned}
     found = []
     for place, (name, way) in enumerate(ways.items()):
-        one = kept(f"{place}-{flipped}-{seed}", partial(judge, way))
+        one = kept(f"seed-{seed}/{place}-{flipped}", partial(judge, way))
         found.append({"way": name, **about, **one})
         line.done(1)
     return found

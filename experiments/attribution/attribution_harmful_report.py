@@ -1,16 +1,15 @@
 """What `attribution-harmful` leaves behind: a table, words and a picture, made from its results."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments import reporting
+from experiments.reporting import different, picked
 from experiments.runner import Results
-from hindgrad.apps.report.figures import FAINT, INK, PALETTE, head, new_figure, save, tidy
+from hindgrad.apps.report.figures import FAINT, PALETTE, head, new_figure, save
 
 ALL, CHANCE, ATTRIBUTION = "all rows", "chance", "attribution"
 LOSS, MARGIN, CLEAN = "own loss", "own margin, averaged", "clean"
@@ -24,7 +23,7 @@ def write(results: Results, folder: Path) -> None:
     rows = [[one[name] for name in columns] for one in results["found"]]
     reporting.write_csv(folder / "table.csv", columns, rows)
     reporting.write_markdown(folder, reporting.markdown(COLUMNS, _rows(results), words=2))
-    shares = _shares(results)
+    shares = different(results["found"], "share")
     figure = new_figure(5.2 * len(shares), 3.4)
     axes = figure.subplots(1, len(shares), squeeze=False)[0]
     for ax, share in zip(axes, shares, strict=True):
@@ -43,8 +42,8 @@ def table(results: Results) -> Table:
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
     lines, redrawn = [], results["found"][0]["redrawn"]
-    for share in _shares(results):
-        losses = {way: _values(results, share, way, "loss") for way in WAYS}
+    for share in different(results["found"], "share"):
+        losses = {way: picked(results["found"], "loss", share=share, way=way) for way in WAYS}
         for rival in (CHANCE, LOSS, MARGIN, CLEAN):
             found = reporting.difference(losses[ATTRIBUTION], losses[rival], redrawn)
             low, high = found.low, found.high
@@ -62,11 +61,11 @@ def _rows(results):
         (
             f"{100 * share:g} %",
             way,
-            reporting.mean_sd(_values(results, share, way, "loss"), 4),
-            percent(_values(results, share, way, "error")),
+            reporting.mean_sd(picked(results["found"], "loss", share=share, way=way), 4),
+            percent(picked(results["found"], "error", share=share, way=way)),
             _found(results, share, way),
         )
-        for share in _shares(results)
+        for share in different(results["found"], "share")
         for way in WAYS
     ]
 
@@ -75,30 +74,20 @@ def _found(results, share, way):
     """How many of the rows that were left out had a wrong label."""
     if way == ALL or share == 0:
         return ""
-    flipped = np.mean(_values(results, share, way, "flipped"))
-    removed = np.mean(_values(results, share, way, "removed"))
+    flipped = np.mean(picked(results["found"], "flipped", share=share, way=way))
+    removed = np.mean(picked(results["found"], "removed", share=share, way=way))
     return f"{flipped:.1f} of {removed:.0f}"
-
-
-def _shares(results) -> Sequence[float]:
-    return list(dict.fromkeys(one["share"] for one in results["found"]))
-
-
-def _values(results, share, way, measure) -> list[Any]:
-    found = [one for one in results["found"] if (one["share"], one["way"]) == (share, way)]
-    return [one[measure] for one in found]
 
 
 def _draw(ax: Axes, results: Results, share: float) -> None:
     """The test loss of each way, less that of all rows, seed by seed."""
-    base = np.array(_values(results, share, ALL, "loss"))
-    ways = [way for way in WAYS if way != ALL]
-    ax.axhline(0, color=FAINT, linewidth=1)
-    for i, way in enumerate(ways):
-        change = np.array(_values(results, share, way, "loss")) - base
-        color = PALETTE["tuned"] if way == ATTRIBUTION else PALETTE["random"]
-        ax.scatter(np.full(len(change), i), change, s=14, color=color, alpha=0.6)
-        ax.plot([i - 0.25, i + 0.25], [change.mean()] * 2, color=INK, linewidth=1.5)
-    ax.set_xticks(range(len(ways)), [way.replace(", ", ",\n") for way in ways], fontsize=8)
-    tidy(ax, "y")
+    losses = {way: picked(results["found"], "loss", share=share, way=way) for way in WAYS}
+    base = losses.pop(ALL)
+    changes = {
+        way: [one - all_rows for one, all_rows in zip(found, base, strict=True)]
+        for way, found in losses.items()
+    }
+    colors = [PALETTE["tuned" if way == ATTRIBUTION else "random"] for way in changes]
+    ax.axvline(0, color=FAINT, linewidth=1)
+    reporting.draw_ways(ax, changes, colors, 4)
     head(ax, f"test loss − that of all rows; {100 * share:g} % turned", legend=False)

@@ -31,7 +31,7 @@ from experiments.attribution.trained import (
     ones,
     params,
 )
-from experiments.runner import Repeated, Results
+from experiments.runner import BySeed, Results
 from hindgrad.attribution import ranks
 from hindgrad.progress import Bar as Line
 
@@ -44,7 +44,7 @@ UNSEEN = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes."""
 
     models: tuple[Model, ...]
@@ -138,7 +138,7 @@ def run(settings: Settings, kept: Any, line: Line) -> Results:
         for place, model in enumerate(settings.models):
             rows = draw(model, settings.queries, seed)
             about = {"model": model.name, "seed": seed}
-            keep = partial(_kept, kept, f"{model.name}-{seed}")
+            keep = partial(_kept, kept, f"seed-{seed}/{model.name}")
             line.stage(f"{model.name}, seed {seed}")
             models.append(about | keep("training", partial(training, rows, seed)))
             single += [about | one for one in in_one_run(settings, rows, seed, keep, line)]

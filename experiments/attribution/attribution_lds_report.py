@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments import reporting
+from experiments.reporting import different, picked
 from experiments.runner import Results
 from hindgrad.apps.report.figures import FAINT, PALETTE, head, new_figure, save, tidy
 
@@ -52,17 +52,17 @@ def table(results: Results) -> Table:
 def summary(results: Results) -> list[str]:
     """The outcome in words, whichever way it went."""
     lines = []
-    for model in _models(results, "models"):
-        of = {way: np.mean(_values(results, "single", model, way, "lds")) for way in WAYS}
+    for model in different(results["models"], "model"):
+        of = {way: np.mean(picked(results["single"], "lds", model=model, way=way)) for way in WAYS}
         rival = max((way for way in WAYS if way != HYPERGRADIENT), key=lambda way: of[way])
         correct = 100 * np.mean([m["test"] for m in results["models"] if m["model"] == model])
         lines.append(
             f"{model} ({correct:.1f} % correct on test rows), one run: hypergradients "
             f"{of[HYPERGRADIENT]:.3f}, {rival} {of[rival]:.3f}."
         )
-    for model in _models(results, "halved"):
+    for model in different(results["halved"], "model"):
         means = [
-            f"{way} {np.mean(_values(results, 'halved', model, way, 'lds')):.3f}"
+            f"{way} {np.mean(picked(results['halved'], 'lds', model=model, way=way)):.3f}"
             for way in BY_HALVES
         ]
         lines.append(f"{model}, other runs on halves, averaged: {', '.join(means)}.")
@@ -70,10 +70,10 @@ def summary(results: Results) -> list[str]:
 
 
 def _single(results):
-    for model in _models(results, "single"):
+    for model in different(results["single"], "model"):
         plain = _least([m["seconds"] for m in results["models"] if m["model"] == model])
         for way in WAYS:
-            of = lambda measure, m=model, w=way: _values(results, "single", m, w, measure)
+            of = lambda measure, m=model, w=way: picked(results["single"], measure, model=m, way=w)
             seconds = _least(of("seconds"))
             yield (
                 model,
@@ -86,9 +86,9 @@ def _single(results):
 
 
 def _halved(results):
-    for model in _models(results, "halved"):
+    for model in different(results["halved"], "model"):
         for way in BY_HALVES:
-            of = lambda measure, m=model, w=way: _values(results, "halved", m, w, measure)
+            of = lambda measure, m=model, w=way: picked(results["halved"], measure, model=m, way=w)
             yield (
                 model,
                 way,
@@ -109,23 +109,14 @@ def _least(seconds):
     return min(seconds)
 
 
-def _models(results, part) -> Sequence[str]:
-    return list(dict.fromkeys(one["model"] for one in results[part]))
-
-
-def _values(results, part, model, way, measure) -> list[Any]:
-    found = [one for one in results[part] if (one["model"], one["way"]) == (model, way)]
-    return [one[measure] for one in found]
-
-
 def _draw(ax: Axes, results: Results, part: str, ways: Sequence[str]) -> None:
     """The LDS of each way and seed, a mark for each model."""
     ax.axvline(0, color=FAINT, linewidth=1)
     rows = np.arange(len(ways))[::-1]
-    looks = zip(_models(results, part), PALETTE.values(), "soD", strict=False)
+    looks = zip(different(results[part], "model"), PALETTE.values(), "soD", strict=False)
     for i, (model, color, mark) in enumerate(looks):
         for row, way in zip(rows, ways, strict=True):
-            values = _values(results, part, model, way, "lds")
+            values = picked(results[part], "lds", model=model, way=way)
             label = model if row == rows[0] else None
             place = [row + 0.2 * (1 - i)] * len(values)
             ax.plot(values, place, mark, color=color, label=label, markersize=5)

@@ -15,7 +15,7 @@ from rich.console import Console
 import hindgrad as hg
 from experiments.attribution import networks
 from experiments.models import Examples, images
-from experiments.runner import Repeated
+from experiments.runner import BySeed
 from hindgrad.apps import datasets
 from hindgrad.apps.clean import command as clean
 from hindgrad.apps.clean.settings import Clean
@@ -28,7 +28,7 @@ LOOKS = 4
 
 
 @dataclass(frozen=True)
-class Sizes(Repeated):
+class Sizes(BySeed):
     """Of the data and of the training."""
 
     data: str

@@ -28,7 +28,7 @@ import hindgrad as hg
 from experiments import runner
 from experiments.franceschi2017 import hyper_cleaning_report as report
 from experiments.models import Examples, images
-from experiments.runner import Pieces, Repeated, Results
+from experiments.runner import BySeed, Pieces, Results
 from hindgrad.apps import datasets
 from hindgrad.progress import Bar as Line
 from hindgrad.tuning.state import Record
@@ -49,7 +49,7 @@ SHOWN, ODD = 32, 16
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes and rates; the rates are those of a loss that is a mean."""
 
     data: str

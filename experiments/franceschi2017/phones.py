@@ -22,7 +22,7 @@ from scipy.fft import dct
 import hindgrad as hg
 from experiments.franceschi2017 import phones_report as report
 from experiments.models import affine, cross_entropy, dense
-from experiments.runner import Kept, Repeated, Results, finite
+from experiments.runner import BySeed, Kept, Results, finite
 from hindgrad import programs
 from hindgrad.apps import datasets
 from hindgrad.batches import Batch
@@ -49,7 +49,7 @@ ROWS_OF_A_SPEAKER = 20
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes, and where the hyperparameters begin."""
 
     data: str

@@ -24,7 +24,7 @@ import hindgrad as hg
 from experiments import runner
 from experiments.maclaurin2015 import regularisation_report as report
 from experiments.models import Examples, Layers, Sampled, Split, error, gaussian, nll, split
-from experiments.runner import Pieces, Repeated, Results
+from experiments.runner import BySeed, Pieces, Results
 from hindgrad import programs
 from hindgrad.progress import Bar as Line
 
@@ -65,7 +65,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Both models."""
 
     data: str

@@ -27,7 +27,7 @@ import hindgrad as hg
 from experiments import runner
 from experiments.maclaurin2015 import sharing_report as report
 from experiments.models import Examples, Layers, gaussian, nll
-from experiments.runner import Pieces, Repeated, Results
+from experiments.runner import BySeed, Pieces, Results
 from hindgrad import programs
 from hindgrad.apps import datasets
 from hindgrad.progress import Bar as Line
@@ -46,7 +46,7 @@ the last ones: five fresh draws of each."""
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes and rates."""
 
     data: str

@@ -23,7 +23,7 @@ import hindgrad as hg
 from experiments import runner
 from experiments.maclaurin2015 import training_data_report as report
 from experiments.models import Examples, Layers, Split, error, gaussian, nll, split
-from experiments.runner import Pieces, Repeated, Results
+from experiments.runner import BySeed, Pieces, Results
 from hindgrad import programs
 from hindgrad.batches import Batch
 from hindgrad.progress import Bar as Line
@@ -38,7 +38,7 @@ CHOICE = 10
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes, and the start of what is learned."""
 
     data: str

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import hindgrad as hg
 from experiments import runner
-from experiments.runner import Repeated, Results
+from experiments.runner import BySeed, Results
 from experiments.search import search
 from experiments.text import gpt
 from experiments.text import gpt_tuning_report as report
@@ -53,7 +53,7 @@ START = {"log_peak": np.log(1e-3), "warmup": 0.1, "log_end": np.log(0.1), "log_d
 
 
 @dataclass(frozen=True)
-class Settings(Repeated):
+class Settings(BySeed):
     """Sizes, and what a hypergradient costs."""
 
     text: str
@@ -266,7 +266,7 @@ def one_seed(
 
     about = {"damaged": damaged, "seed": seed, "spoiled": spoiled(settings, damaged, seed)}
     return [
-        {"way": name, **about, **kept(f"{place}-{damaged}-{seed}", partial(judge, way))}
+        {"way": name, **about, **kept(f"seed-{seed}/{place}-{damaged}", partial(judge, way))}
         for place, (name, way) in enumerate(ways.items())
     ]
 

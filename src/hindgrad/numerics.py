@@ -1,5 +1,6 @@
 """Precision: exact arithmetic in float64, the user's functions in the user's own setting."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +21,14 @@ def users_setting() -> bool:
 def setting(x64: bool) -> Any:
     """A context with the user's setting again: without it, `jax.random` draws other numbers."""
     return jax.enable_x64(x64)
+
+
+def threads(count: int, name: str = "") -> ThreadPoolExecutor:
+    """Threads with the precision of this one: JAX's setting is each thread's own, and in another
+    one arrays are made in float32, and those in float64 are rounded to it."""
+    enter = lambda x64: setting(x64).__enter__()
+    here = (users_setting(),)
+    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=enter, initargs=here)
 
 
 def isolate(*trees: Any) -> Any:

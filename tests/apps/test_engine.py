@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,18 +14,24 @@ from functools import partial
 import joblib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 from rich.console import Console
 
 from experiments import runner
 from experiments.attribution import attribution_choose
+from experiments.franceschi2017 import modes
+from experiments.maclaurin2015 import chaos, schedules
 from experiments.settings import Reproduce
 from hindgrad.apps.clean import command as clean
+from hindgrad.apps.clean import weighing
 from hindgrad.apps.clean.settings import Clean
+from hindgrad.apps.cli import main
 from hindgrad.apps.engine import Engine
 from hindgrad.apps.settings import ArgumentError, check_engine
 from hindgrad.apps.tune import command as tune
+from hindgrad.apps.tune import seeds
 from hindgrad.apps.tune.settings import Tune
 from hindgrad.apps.work import Work
 
@@ -130,29 +138,66 @@ def found(command, settings, folder, **options):
     return json.loads((folder / "results.json").read_text())
 
 
+def not_here(*_, **__):
+    raise AssertionError("this was to be computed in another process")
+
+
 @pytest.mark.parametrize(
-    ("command", "settings", "more"),
+    ("command", "settings", "more", "work"),
     [
-        (tune, Tune, TUNED),
-        pytest.param(clean, Clean, {"repeats": 2}, marks=pytest.mark.slow),
+        (tune, Tune, TUNED, (seeds, "_tune")),
+        pytest.param(clean, Clean, {"repeats": 2}, (weighing, "learn"), marks=pytest.mark.slow),
     ],
     ids=["tune", "clean"],
 )
-def test_the_same_results(tmp_path, flowers, command, settings, more):
+def test_the_same_results(tmp_path, monkeypatch, flowers, command, settings, more, work):
     run = partial(found, command, settings, data=flowers, label="kind", **more)
-    assert run(tmp_path / "elsewhere", engine="loky") == run(tmp_path / "here")
+    here = run(tmp_path / "here")
+    monkeypatch.setattr(*work, not_here)
+    assert run(tmp_path / "elsewhere", engine="loky") == here
 
 
 @pytest.mark.slow
-def test_an_experiment(tmp_path):
+def test_an_experiment(tmp_path, monkeypatch):
     """Its seeds come from other processes."""
     settings = replace(attribution_choose.SMALL, seeds=2)
     asked = Reproduce("attribution-choose", out=tmp_path / "here")
     runner.reproduce(attribution_choose, settings, asked, Console(quiet=True))
+    monkeypatch.setattr(attribution_choose, "trained_on", not_here)
     elsewhere = replace(asked, out=tmp_path / "elsewhere", engine="loky")
     runner.reproduce(attribution_choose, settings, elsewhere, Console(quiet=True))
     here, there = (tmp_path / name / "results.json" for name in ("here", "elsewhere"))
     assert here.read_text() == there.read_text()
+
+
+@pytest.mark.parametrize("experiment", [chaos, schedules, modes], ids=lambda e: e.__name__)
+def test_an_experiment_whose_pieces_are_not_of_single_seeds(tmp_path, experiment):
+    """They depend on the first seed, say: other processes would compute other ones."""
+    asked = Reproduce("chaos", out=tmp_path / "out", engine="loky")
+    with pytest.raises(ArgumentError, match="--engine: chaos is not made of seeds"):
+        runner.reproduce(experiment, experiment.SMALL, asked, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interruption(tmp_path, flowers):
+    """Ends soon, leaves no process behind, and the run goes on from there."""
+    out = tmp_path / "out"
+    call = ["tune", flowers, "--label", "kind", "--out", str(out), "--steps", "12"]
+    call += ["--steps-outer", "2", "--hidden", "4", "--seeds", "2", "--no-searches", "--no-rivals"]
+    command = [sys.executable, "-m", "hindgrad.apps.cli", *call, "--engine", "loky"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    parent = psutil.Process(process.pid)
+    while len(children := parent.children(recursive=True)) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted; go on with: hindgrad tune" in said
+    assert "Traceback" not in said
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert main([*call, "--resume"]) == 0
 
 
 @pytest.mark.slow

@@ -336,6 +336,14 @@ def test_64_bits_through_a_callback(x64):
     assert eqx.tree_equal(found, jax.jit(lambda t: wanted(t).data)(5))
 
 
+def test_rows_that_jax_computes_in_64_bits(x64):
+    """They are read in the background, in another thread."""
+    items = Items(change=lambda i, row: jnp.full(2, i) * 0.1)
+    batches = hg.stream(items, size=8, key=1)
+    batch = jax.jit(lambda t: batches(t))(3)
+    np.testing.assert_array_equal(batch.data[:, 0], np.asarray(batch.index) * 0.1)
+
+
 def test_several_threads_read_one_stream():
     batches = hg.stream(np.arange(400.0), size=8, key=0)
     wanted = hg.minibatches(np.arange(400.0), size=8, key=0)

@@ -172,8 +172,8 @@ class Attribution(eqx.Module):
         - `bar`: the mean score that is asked for, from −1 to 1. Below it the certificate says that
           the scores are not to be trusted, why, and what helps.
         - `seed`: draws the sets.
-        - `side_by_side`: how many runs are trained at a time, under `vmap`; by the size of the
-          parameters unless given.
+        - `side_by_side`: how many runs are trained in one program, under `vmap`, of which a CPU
+          runs one on each core; by the size of the parameters unless given.
         - `progress`: whether to show a line with the time left; unless given, on a terminal, and
           elsewhere every half minute.
 

@@ -2,14 +2,14 @@
 
 import threading
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from hindgrad import errors, trees
+from hindgrad import errors, numerics, trees
 from hindgrad.errors import SourceError
 from hindgrad.streams import words
 from hindgrad.streams.reader import Reader, failed
@@ -39,7 +39,7 @@ class Ahead:
     def __init__(self, reader: Reader):
         self.reader = reader
         self.count = max(1, min(STEPS, BLOCK_BYTES // max(1, trees.nbytes(reader.spec))))
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hindgrad-stream")
+        self._pool = numerics.threads(1, "hindgrad-stream")
         self._lock = threading.RLock()
         self._blocks: dict[tuple[int, int], Future[Block]] = {}
         self._fingerprints: dict[tuple[int, int], int] = {}

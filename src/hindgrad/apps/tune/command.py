@@ -15,7 +15,7 @@ from hindgrad.apps.saved import ARRAYS
 from hindgrad.apps.settings import ArgumentError, check_room, identity
 from hindgrad.apps.splits import set_aside, split_of
 from hindgrad.apps.table import Table, read_as_asked
-from hindgrad.apps.tune import outputs, rivals
+from hindgrad.apps.tune import outputs
 from hindgrad.apps.tune.hyperfile import dump_form, read_hyper
 from hindgrad.apps.tune.keep import keep, keeping, lasting
 from hindgrad.apps.tune.seeds import JUDGES, LOOKS, Comparison
@@ -38,8 +38,7 @@ def run(settings: Tune, console: Console) -> None:
     call |= {"batch": network.batch, "steps": network.steps, "fingerprint": table.fingerprint()}
     compared = Comparison(settings, table, network, start, table.fingerprint())
     studies = Studies(settings.storage)
-    if settings.rivals:
-        rivals.rivals(table.kind, settings.also)
+    _ = compared.rivals  # a library that is not there is named before anything begins
 
     def compute() -> dict[str, Any]:
         say(console, table.notes)

@@ -1,7 +1,6 @@
 """Trainings side by side."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from hindgrad import programs
+from hindgrad import numerics, programs
 from hindgrad.apps.model import Hyper, Metrics, Params, Problem
 from hindgrad.cores import cores
 from hindgrad.objective import init_key
@@ -38,7 +37,7 @@ def trials(problem: Problem, hypers: Sequence[Hyper], keys: Sequence[PRNGKeyArra
     each core.
     """
     if jax.default_backend() == "cpu":
-        threads = ThreadPoolExecutor(cores())
+        threads = numerics.threads(cores())
         try:
             return list(threads.map(lambda hyper, key: _one(problem, hyper, key), hypers, keys))
         finally:  # an interruption does not wait until all have trained

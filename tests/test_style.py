@@ -76,6 +76,7 @@ def test_imports_run_downward():
         "programs",
         "rules",
         "several",
+        "shards",
         "reductions",
         "transposes",
         "sums",

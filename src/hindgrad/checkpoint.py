@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
 
+from hindgrad import placement, several
 from hindgrad.arguments import as_folder
 from hindgrad.files import as_json, locked
 
@@ -70,7 +73,7 @@ def _content(leaf):
         return described(leaf)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf)
+    array = several.whole(leaf)
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return f"{array.dtype}{list(array.shape)} {digest[:16]}"
 
@@ -110,7 +113,8 @@ class Checkpoint:
 
         Raises `ValueError` if it is another call's, or if there are states but none can be read.
         """
-        steps = [] if self._manager is None else sorted(self._manager.all_steps(), reverse=True)
+        manager: Any = self._manager
+        steps = [] if manager is None else sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
                 saved = self._read(step, notes=self._args.JsonRestore())
@@ -120,10 +124,14 @@ class Checkpoint:
             check_same(self._states.parent, call, self._call)
             trees, _ = _apart(like(noted), notes)
             try:
-                arrays = self._read(step, arrays=self._args.StandardRestore(numbered(trees)))
+                metadata = manager.item_metadata(step)["arrays"].tree
+                mesh = placement.mesh_of((begin, trees))
+                target = targets(metadata, trees, mesh)
+                arrays = self._read(step, arrays=self._args.StandardRestore(target))
                 trees = as_tree(arrays, trees)
             except Exception:
                 continue
+            warn_of_devices(metadata, mesh)
             self._forget(newer_than=step)
             return type(begin)(**trees, **{name: noted[name] for name in notes})
         if steps:
@@ -134,8 +142,8 @@ class Checkpoint:
         """Saves a state; unless `now`, only if the last save is some seconds old."""
         if self._manager is None:
             return
-        recently = time.monotonic() - self._saved < SECONDS_BETWEEN_SAVES
-        if (recently and not now) or step == self._manager.latest_step():
+        recently = lambda: time.monotonic() - self._saved < SECONDS_BETWEEN_SAVES
+        if step == self._manager.latest_step() or (not now and several.agreed(recently)):
             return
         trees, noted = _apart(state, notes)
         arguments = self._args.Composite(
@@ -151,7 +159,8 @@ class Checkpoint:
         stack.enter_context(held(directory, self._states))
         self._call = Call(*as_json(self._given()))
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._states, options=options)
+        handlers = {"arrays": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self._states, options=options, item_handlers=handlers)
         stack.callback(self._manager.close)
         self._args = ocp.args
         self._saved = time.monotonic()
@@ -161,18 +170,29 @@ class Checkpoint:
         return self._manager.restore(step, args=self._args.Composite(**item))[name]
 
     def _forget(self, newer_than):
-        for step in self._manager.all_steps():
-            if step > newer_than:
-                shutil.rmtree(self._states / str(step))
+        def remove():
+            for step in self._manager.all_steps():
+                if step > newer_than:
+                    shutil.rmtree(self._states / str(step))
+
+        several.agreed(remove)
         self._manager.reload()
 
 
 @contextmanager
 def held(directory: Path, inner: Path) -> Iterator[None]:
-    """Makes a checkpoint's directory with one within, and keeps other calls out of it.
+    """Makes a checkpoint's directory with one within, and keeps other calls out of it. Of several
+    processes, the first does.
 
     Raises `ValueError` if it cannot be one, `RuntimeError` if another call holds it.
     """
+    with ExitStack() as stack:
+        several.agreed(lambda: stack.enter_context(_held(directory, inner)))
+        yield
+
+
+@contextmanager
+def _held(directory, inner):
     try:
         inner.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -235,11 +255,48 @@ def _names(tree):
     return [f"{i:06}" if kept(x) else None for i, x in enumerate(jax.tree.leaves(tree))]
 
 
-def numbered(tree: PyTree) -> dict[str, np.ndarray]:
-    """What of a tree is kept, by its place."""
+def numbered(tree: PyTree) -> dict[str, np.ndarray | Array]:
+    """What of a tree is kept, by its place; arrays on several devices stay there."""
     data = lambda x: jax.random.key_data(x) if _is_key(x) else x
+    whole = lambda x: x if placement.is_spread(x) else np.asarray(x)
     named = zip(_names(tree), jax.tree.leaves(tree), strict=True)
-    return {name: np.asarray(data(leaf)) for name, leaf in named if name}
+    return {name: whole(data(leaf)) for name, leaf in named if name}
+
+
+def targets(metadata: Mapping[str, Any], like: PyTree, mesh: Mesh | None) -> dict[str, Any]:
+    """As what orbax is to read what it kept, by its `metadata`: arrays are placed as those in
+    `like` are; where those are not on several devices, as they were, on the axes of this mesh with
+    the same names."""
+    places = dict(zip(_names(like), map(_place, jax.tree.leaves(like)), strict=True))
+
+    def target(name, kept):
+        place, spec = places.get(name), getattr(kept.sharding, "partition_spec", None)
+        if place is None and spec is not None and mesh is not None:
+            place = placement.again(spec, mesh)
+        if place is None:
+            return np.empty(kept.shape, kept.dtype)
+        return jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=place)
+
+    return {name: target(name, kept) for name, kept in metadata.items()}
+
+
+def warn_of_devices(metadata: Mapping[str, Any], mesh: Mesh | None) -> None:
+    """Warns if a call goes on on another number of devices."""
+    shapes = (getattr(kept.sharding, "shape", ()) for kept in metadata.values())
+    before, now = max(map(math.prod, shapes), default=1), 1 if mesh is None else mesh.size
+    if before != now:
+        warnings.warn(
+            f"The checkpoint is of a call on {before} devices, and goes on on {now}: sums over "
+            "devices are rounded otherwise, and so are the results.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _place(x):
+    """Where an array on several devices is; None for any other."""
+    x = jax.random.key_data(x) if placement.is_spread(x) and _is_key(x) else x
+    return x.sharding if placement.is_spread(x) else None
 
 
 def as_tree(saved: Mapping[str, Any], like: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from hindgrad import placement
 
@@ -25,11 +25,12 @@ def accumulated(
 
     @eqx.filter_checkpoint
     def of_rows(params, hyper, rows, others, number, model):
-        batch = eqx.combine(rows, jax.tree.map(lambda x: _own(x, number), others))
+        batch = eqx.combine(rows, jax.tree.map(lambda x: own_key(x, number), others))
         return loss(params, hyper, batch, model)
 
     def mean(params, hyper, batch, model):
-        rows, others, count = _in_microbatches(batch, size, split)
+        rows, others, count = rows_of(batch, "microbatch", size)
+        rows = jax.tree.map(lambda x: placement.cut(x, size, split), rows)
 
         def body(carry, xs):
             total, model = carry
@@ -47,27 +48,27 @@ def accumulated(
     return mean
 
 
-def _own(leaf, number):
-    return jax.random.fold_in(leaf, number) if _is_key(leaf) else leaf
+def own_key(leaf: Any, number: Int[Array, ""]) -> Any:
+    """A part's own key, of the batch's; anything else as it is."""
+    return jax.random.fold_in(leaf, number) if is_key(leaf) else leaf
 
 
-def _is_key(x):
+def is_key(x: Any) -> bool:
+    """Whether this is an array of keys (of the new kind)."""
     return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _in_microbatches(
-    batch: PyTree, size: int, split: NamedSharding | None
-) -> tuple[PyTree, PyTree, int]:
-    """The batch's rows [microbatches, size, …], what has no rows (scalars, keys), and the number of
-    microbatches.
+def rows_of(batch: PyTree, name: str, parts: int) -> tuple[PyTree, PyTree, int]:
+    """What of a batch has rows, what has none (scalars, keys), and how many times `parts` there
+    are rows; `name` is the argument of `Training` that says how they are cut.
 
-    Raises `ValueError` if the arrays differ in their rows, or `size` does not divide them, and for
+    Raises `ValueError` if the arrays differ in their rows, or `parts` does not divide them, and for
     a key of the old kind, which looks like two rows.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         if eqx.is_array(leaf) and leaf.dtype == jnp.uint32 and leaf.shape == (2,):
             raise ValueError(
-                f"Training(microbatch={size}): batch{jax.tree_util.keystr(path)} is uint32[2], as "
+                f"Training({name}={parts}): batch{jax.tree_util.keystr(path)} is uint32[2], as "
                 "jax.random.PRNGKey's keys are, which cannot be told from two rows. Give a "
                 "jax.random.key(…); or numbers of another type, if they are rows."
             )
@@ -79,19 +80,19 @@ def _in_microbatches(
     }
     if not lengths:
         raise ValueError(
-            f"Training(microbatch={size}): the batch has no array with rows, so there is nothing "
+            f"Training({name}={parts}): the batch has no array with rows, so there is nothing "
             "to split."
         )
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(
-            f"Training(microbatch={size}): every array in the batch is split by its first axis, "
+            f"Training({name}={parts}): every array in the batch is split by its first axis, "
             f"and they differ in its length: {found}. Let the loss close over what has no rows."
         )
     (n,) = set(lengths.values())
-    if n % size:
+    if n % parts:
         raise ValueError(
-            f"Training(microbatch={size}) does not divide the {n} rows of a batch. Give one of "
+            f"Training({name}={parts}) does not divide the {n} rows of a batch. Give one of "
             f"{[d for d in range(1, n + 1) if n % d == 0]}."
         )
-    return jax.tree.map(lambda x: placement.cut(x, size, split), rows), others, n // size
+    return rows, others, n // parts

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 from jax.core import ShapedArray, Tracer
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped
 
 
@@ -14,6 +15,21 @@ def is_spread(x: Any) -> bool:
     """Whether this is an array on several devices. (Of one that is being traced, nothing is known;
     on an explicit mesh, its type says where it is.)"""
     return isinstance(x, jax.Array) and not isinstance(x, Tracer) and x.sharding.num_devices > 1
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh on which a tree's arrays are, or that which is set; None if there is none."""
+    for x in jax.tree.leaves(tree):
+        if is_spread(x) and isinstance(x.sharding, NamedSharding):
+            return cast(Mesh, x.sharding.mesh)  # that of an array which is there
+    current = jax.sharding.get_mesh()
+    return None if current.empty else current
+
+
+def again(spec: Sequence[Any], mesh: Mesh) -> NamedSharding:
+    """A place as it was on another mesh: split over the axes of the same names."""
+    known = [tuple(name for name in _names(_as_entry(e)) if name in mesh.shape) for e in spec]
+    return NamedSharding(mesh, PartitionSpec(*[entry or None for entry in known]))
 
 
 def kept(x: Array) -> Array:
@@ -72,6 +88,61 @@ def cut(
     target = NamedSharding(split.mesh, PartitionSpec(None, split.spec[0], *of_rest))
     place = jax.lax.with_sharding_constraint if typed is None else jax.sharding.reshard
     return place(x, target)
+
+
+class Across(NamedTuple):
+    """The devices over which rows are split."""
+
+    split: NamedSharding | None
+    """None for one device, or where it is not known."""
+    typed: bool
+    """Whether types say where arrays are."""
+
+    @classmethod
+    def of(cls, array: Any, sharding: NamedSharding | None) -> "Across":
+        """Those of an array's rows (`sharding`, where its type does not say it)."""
+        typed, split = _typed_and_split(array, sharding)
+        return cls(split, typed is not None or of_type(array) is not None)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The mesh's axes of them."""
+        return None if self.split is None else _names(self.split.spec[0])
+
+    @property
+    def devices(self) -> int:
+        """How many they are."""
+        return 1 if self.split is None else ways(self.split)
+
+    def cut(
+        self, x: Shaped[Array, "n *row"], inside: int, size: int
+    ) -> Shaped[Array, "inside devices size *row"]:
+        """Rows as parts of that size, so many on each device."""
+        place, typed = None, of_type(x)
+        if self.split is not None and typed is not None:
+            spec = PartitionSpec(self.names, None, None, *typed.spec[1:])
+            place = NamedSharding(self.split.mesh, spec)
+        shape = self.devices, inside, size, *x.shape[1:]
+        return self.placed(jnp.moveaxis(jnp.reshape(x, shape, out_sharding=place), 0, 1))
+
+    def spread(
+        self, x: Shaped[Array, "*shape"], inside: int
+    ) -> Shaped[Array, "inside devices *shape"]:
+        """The same for each of so many parts on each device."""
+        return self.placed(jnp.broadcast_to(x, (inside, self.devices, *x.shape)))
+
+    def placed(self, x: Shaped[Array, "inside devices ..."]) -> Shaped[Array, "inside devices ..."]:
+        """The same, with the second axis over the devices."""
+        if self.split is None:
+            return x
+        if not self.typed:
+            free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 2)
+            spec = PartitionSpec(None, self.names, *free)
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self.split.mesh, spec))
+        typed = of_type(x)
+        rest = [] if typed is None else [_without(entry, self.names) for entry in typed.spec[2:]]
+        spec = PartitionSpec(None, self.names, *rest)
+        return jax.sharding.reshard(x, NamedSharding(self.split.mesh, spec))
 
 
 def shares(x: Any, axis: int) -> int:
@@ -158,8 +229,17 @@ def of_type(x: Any) -> NamedSharding | None:
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
 
 
+def _as_entry(entry):
+    return tuple(entry) if isinstance(entry, list) else entry
+
+
 def _names(entry):
     return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+
+
+def _without(entry, others):
+    """One entry of a partition without some axes."""
+    return tuple(name for name in _names(entry) if name not in others) or None
 
 
 def _only_auto(entry, types):

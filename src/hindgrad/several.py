@@ -1,10 +1,58 @@
-"""What is not possible where several processes run one program together."""
+"""Where several processes run one program together: what they agree on, and what is impossible."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from hindgrad.jaxprs import equations
+
+RAISED = (ModuleNotFoundError, ValueError, RuntimeError, OSError)
+"""The kinds of errors that all processes raise as they are."""
+
+
+def agreed(action: Callable[[], Any]) -> Any:
+    """What an action on the first process returns, on all of them: something that JSON can hold.
+    What it raises there is raised on all."""
+    if jax.process_count() == 1:
+        return action()
+    if jax.process_index() > 0:
+        return _opened(_from_first(b""))
+    error = None
+    try:
+        said = {"result": action()}
+    except Exception as raised:
+        kind = next((i for i, kind in enumerate(RAISED) if isinstance(raised, kind)), 2)
+        said, error = {"kind": kind, "message": str(raised)}, raised
+    _from_first(json.dumps(said).encode())
+    if error is not None:
+        raise error
+    return said["result"]
+
+
+def _opened(text):
+    said = json.loads(text)
+    if "message" in said:
+        raise RAISED[said["kind"]](said["message"])
+    return said["result"]
+
+
+def _from_first(text):
+    """The first process's bytes."""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    padded = np.frombuffer(text.ljust(length, b" ")[:length], np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes()
+
+
+def whole(x: Any) -> np.ndarray:
+    """An array's content, on every process."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
 
 CALLBACKS = {"pure_callback", "io_callback"}
 

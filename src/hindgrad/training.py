@@ -19,6 +19,7 @@ from hindgrad.dynamics import Recurrence
 from hindgrad.gradient_training import GradientTraining
 from hindgrad.microbatches import accumulated
 from hindgrad.optimizers import Optimizer
+from hindgrad.shards import in_shards
 
 LAST = 2**31 - 1
 """The last step: t is an int32."""
@@ -137,6 +138,10 @@ class Training(eqx.Module):
     - `microbatch`: rows of which the gradient is taken at a time: the activations of so many are in
       memory at once, also on the way back, and each is computed once more. It must divide the
       batch's rows, and the loss be a mean over them. All rows unless given.
+    - `shards`: into how many parts a batch's rows are cut, whose gradients are summed as whole
+      numbers: in any order the same sum, so that `Reversible` comes home, and runs have the same
+      bits, on any number of devices that divides it (float64 whole numbers of every parameter
+      times the shards of a device). The loss must be a mean over the rows.
     """
 
     loss: Callable[..., Any]
@@ -145,6 +150,9 @@ class Training(eqx.Module):
     steps: int = eqx.field(kw_only=True, static=True, converter=as_steps)
     microbatch: int | None = eqx.field(
         default=None, kw_only=True, static=True, converter=whole_or_none("Training", "microbatch")
+    )
+    shards: int | None = eqx.field(
+        default=None, kw_only=True, static=True, converter=whole_or_none("Training", "shards")
     )
 
     def __check_init__(self):
@@ -237,9 +245,12 @@ def dynamics_of(
         value, after = model_states.value_and_state(training.loss(*given, before), before)
         return as_scalar("loss", value), after
 
+    split = getattr(training.batches, "split", None)
     if training.microbatch is not None:
-        split = getattr(training.batches, "split", None)
-        loss = accumulated(loss, training.microbatch, split)
+        of_rows = split if training.shards is None else None
+        loss = accumulated(loss, training.microbatch, of_rows)
+    if training.shards is not None:
+        loss = in_shards(loss, training.shards, split)
     _check_function_of_step(training.batches, steps[0])
     return GradientTraining.of(loss, training.batches, training.optimizer, hyper, steps, state)
 

@@ -185,7 +185,10 @@ def test_an_interruption(tmp_path, flowers):
     call = ["tune", flowers, "--label", "kind", "--out", str(out), "--steps", "12"]
     call += ["--steps-outer", "2", "--hidden", "4", "--seeds", "2", "--no-searches", "--no-rivals"]
     command = [sys.executable, "-m", "hindgrad.apps.cli", *call, "--engine", "loky"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # not after a shell's &
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     parent = psutil.Process(process.pid)
     while len(children := parent.children(recursive=True)) < 3:
         assert process.poll() is None

@@ -20,14 +20,14 @@ SCRIPT = Path(__file__).parent / "two_processes.py"
 
 
 @contextmanager
-def begun(what):
+def begun(*what):
     """The two processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, str(SCRIPT)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen([*command, rank, port, what], **pipes) for rank in "01"]
+    both = [subprocess.Popen([*command, rank, port, *what], **pipes) for rank in "01"]
     try:
         yield both
     finally:
@@ -36,9 +36,9 @@ def begun(what):
             process.communicate()
 
 
-def together(what):
+def together(*what):
     """What the two processes print, line by line, and what they say on standard error."""
-    with begun(what) as both:
+    with begun(*what) as both:
         said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     return [_by_name(out) for out, _ in said], [error for _, error in said]
@@ -76,6 +76,23 @@ def test_values_are_those_of_one_device():
         np.testing.assert_allclose(found, np.asarray(jax.tree.leaves(tree)), rtol=1e-4)
     assert "%" in errors[0]  # of the bar
     assert "%" not in errors[1]
+
+
+def test_checkpoints_are_written_by_both(tmp_path):
+    """And gone on with by both, with the same numbers; what the first refuses, both do."""
+    results, _ = together("keeps", str(tmp_path))
+    assert {name: r for name, (r, _) in results[0].items()} == {
+        name: r for name, (r, _) in results[1].items()
+    }
+    found = {name: result for name, (result, _) in results[0].items()}
+    assert found["stopped"].startswith("raised Stopped")
+    assert found["resumed"] == found["whole"]
+    assert "belongs to a call with another `optimizer`" in found["other"]
+    objective, hyper = on_one_device()
+    value, gradient = jax.value_and_grad(objective)(hyper)
+    expected = np.asarray(jax.tree.leaves((value, gradient)))
+    for name in ("memory", "disk", "again"):
+        np.testing.assert_allclose(np.array(found[name].split(), float), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

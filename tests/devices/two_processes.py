@@ -72,6 +72,43 @@ if what == "values":
         report(name, lambda value=value: jax.value_and_grad(value)(hyper))
     tuned = lambda: hg.tune(objective, hyper, optax.adam(0.01), steps=2, progress=True).hyper
     report("tune", tuned)
+elif what == "keeps":
+
+    class Stopped(Exception):
+        """As a kill would."""
+
+    def stop(record, hyper):
+        if record.step == 1:
+            raise Stopped
+
+    def tuned(directory, on_step=None):
+        return hg.tune(
+            objective,
+            hyper,
+            optax.adam(0.01),
+            steps=3,
+            checkpoint=directory,
+            on_step=on_step,
+            progress=False,
+        ).hyper
+
+    directory = sys.argv[4]
+    report("whole", lambda: tuned(None))
+    report("stopped", lambda: tuned(f"{directory}/tune", stop))
+    report("resumed", lambda: tuned(f"{directory}/tune"))
+    report(
+        "other",
+        lambda: hg.tune(objective, hyper, optax.adam(1), steps=3, checkpoint=f"{directory}/tune"),
+    )
+    for name, checkpoint in {
+        "memory": None,
+        "disk": f"{directory}/run",
+        "again": f"{directory}/run",
+    }.items():
+        found = lambda checkpoint=checkpoint: hg.hypergradient(
+            objective, hyper, adjoint=hg.Reversible(), segments=2, checkpoint=checkpoint
+        )
+        report(name, found)
 elif what == "fails":
     backwards = lambda: objective(hyper | {"rate": 1e9}, adjoint=hg.Reversible())
     report("run", backwards)

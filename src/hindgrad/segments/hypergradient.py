@@ -8,7 +8,7 @@ import jax
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import placement, trees
 from hindgrad.adjoints import Adjoint, Hypergradient
 from hindgrad.arguments import as_key, as_whole, floats_and_rest
 from hindgrad.objective import Objective
@@ -108,8 +108,8 @@ def hypergradient(
     length = -(-total // count)
     run = SegmentedRun(objective, hyper, run_key, pieces)
     plan = Plan(run, stream, total, length, Order(-(-total // length), slots))
-    call = lambda: plan.call(adjoint)
-    with InMemory() if checkpoint is None else OnDisk(checkpoint, call) as kept:
+    call, mesh = lambda: plan.call(adjoint), placement.mesh_of((run, plan.begin))
+    with InMemory() if checkpoint is None else OnDisk(checkpoint, call, mesh) as kept:
         return carried_out(plan, kept, progress)
 
 

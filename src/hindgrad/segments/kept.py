@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from hindgrad import numerics
+from hindgrad import numerics, several
 from hindgrad.arguments import as_folder
 from hindgrad.checkpoint import (
     Call,
@@ -23,7 +24,9 @@ from hindgrad.checkpoint import (
     implementation,
     numbered,
     orbax,
+    targets,
     unreadable,
+    warn_of_devices,
 )
 from hindgrad.files import as_json, read_json, write_json
 
@@ -69,20 +72,44 @@ class Kept(abc.ABC):
         """The bytes that there is room for; None if that is not known."""
 
 
+class _Shards(NamedTuple):
+    """An array on several devices, of which each process has its own part."""
+
+    shape: tuple[int, ...]
+    sharding: jax.sharding.Sharding
+    parts: list[tuple[Any, np.ndarray]]
+    """By their devices."""
+
+    @classmethod
+    def of(cls, x: jax.Array) -> "_Shards":
+        """That of an array."""
+        parts = [(part.device, np.asarray(part.data)) for part in x.addressable_shards]
+        return cls(x.shape, x.sharding, parts)
+
+    def array(self) -> jax.Array:
+        """The array, on its devices again."""
+        parts = [jax.device_put(part, device) for device, part in self.parts]
+        return jax.make_array_from_single_device_arrays(self.shape, self.sharding, parts)
+
+
 class InMemory(Kept):
     """Kept in the host's memory."""
 
     def __init__(self):
-        self._trees: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        self._trees: dict[tuple[str, int], dict[str, Any]] = {}
 
     def numbers(self, kind):
         return {number for name, number in self._trees if name == kind}
 
     def save(self, kind, number, tree):
-        self._trees[kind, number] = numbered(tree)
+        take = lambda x: _Shards.of(x) if isinstance(x, jax.Array) else x
+        self._trees[kind, number] = {name: take(x) for name, x in numbered(tree).items()}
 
     def load(self, kind, number, like):
-        return _restored(self._trees[kind, number], like)
+        give = lambda x: x.array() if isinstance(x, _Shards) else x
+        saved = self._trees[kind, number]
+        with numerics.wide():
+            return _restored({name: give(x) for name, x in saved.items()}, like)
 
     def drop(self, kind, number):
         self._trees.pop((kind, number), None)
@@ -101,10 +128,12 @@ class OnDisk(Kept):
     that.
 
     Raises `ValueError` if it holds another call's, `RuntimeError` if another call is using it,
-    `ModuleNotFoundError` if orbax is not installed.
+    `ModuleNotFoundError` if orbax is not installed. Of several processes each writes its own part
+    of arrays, into a directory that all can read.
     """
 
-    def __init__(self, directory: str | Path, call: Callable[[], Call]):
+    def __init__(self, directory: str | Path, call: Callable[[], Call], mesh: Mesh | None):
+        self._mesh, self._is_compared = mesh, False
         self._directory = as_folder("checkpoint", directory).absolute()
         self._inner = self._directory / "segments"
         self._given = call
@@ -115,10 +144,8 @@ class OnDisk(Kept):
         with ExitStack() as stack:
             stack.enter_context(held(self._directory, self._inner))
             stack.callback(self._orbax.close)
-            self._check_call(Call(*as_json(self._given())))
-            for path in self._inner.iterdir():
-                if CUT_SHORT.fullmatch(path.name):
-                    shutil.rmtree(path)
+            call = Call(*as_json(self._given()))
+            self._names = set(several.agreed(lambda: self._opened(call)))
             self._stack = stack.pop_all()
         return self
 
@@ -126,23 +153,35 @@ class OnDisk(Kept):
         self._stack.close()
 
     def numbers(self, kind):
-        names = (path.name.rpartition("-") for path in self._inner.iterdir() if _is_whole(path))
+        names = (name.rpartition("-") for name in self._names)
         return {int(number) for name, _, number in names if name == kind}
 
     def save(self, kind, number, tree):
-        self._orbax.save(self._path(kind, number), numbered(tree), force=True)
+        path = self._path(kind, number)
+        self._orbax.save(path, numbered(tree), force=True)
+        self._names.add(path.name)
 
     def load(self, kind, number, like):
+        path = self._path(kind, number)
         try:
-            saved = self._orbax.restore(self._path(kind, number))
-            return _restored(saved, like)
+            metadata = self._orbax.metadata(path).item_metadata.tree
+            target = targets(metadata, like, self._mesh)
+            with numerics.wide():
+                saved = self._orbax.restore(path, restore_args=jax.tree.map(self._how, target))
+                tree = _restored(saved, like)
         except Exception as error:  # whatever a damaged file may make of orbax
             raise ValueError(unreadable(self._directory)) from error
+        if kind in ("position", "way") and not self._is_compared:
+            self._is_compared = True
+            warn_of_devices(metadata, self._mesh)
+        return tree
 
     def drop(self, kind, number):
         path = self._path(kind, number)
-        if path.exists():  # under another name first, so that a kill leaves no half of it
-            shutil.rmtree(path.rename(path.with_name(f"{path.name}.dropped")))
+        if path.name in self._names:  # under another name first, so that a kill leaves no half
+            removed = path.with_name(f"{path.name}.dropped")
+            several.agreed(lambda: shutil.rmtree(path.rename(removed)))
+            self._names.remove(path.name)
 
     @property
     def where(self):
@@ -154,6 +193,21 @@ class OnDisk(Kept):
 
     def _path(self, kind, number):
         return self._inner / f"{kind}-{number:06}"
+
+    def _opened(self, call):
+        """The names of what is kept, once what a kill has left is removed."""
+        self._check_call(call)
+        for path in self._inner.iterdir():
+            if CUT_SHORT.fullmatch(path.name):
+                shutil.rmtree(path)
+        return [path.name for path in self._inner.iterdir() if WHOLE.fullmatch(path.name)]
+
+    def _how(self, target):
+        """How orbax is to read an array."""
+        ocp = orbax()
+        if isinstance(target, np.ndarray):
+            return ocp.RestoreArgs(restore_type=np.ndarray)
+        return ocp.ArrayRestoreArgs(restore_type=jax.Array, sharding=target.sharding)
 
     def _check_call(self, call):
         path = self._directory / "call.json"
@@ -172,10 +226,6 @@ class OnDisk(Kept):
         check_same(self._directory, saved, call)
 
 
-def _is_whole(path: Path) -> bool:
-    return WHOLE.fullmatch(path.name) is not None
-
-
 def blank(like: PyTree) -> PyTree:
     """Arrays of zeros in place of the structs in `like`."""
 
@@ -192,8 +242,7 @@ def blank(like: PyTree) -> PyTree:
 
 
 def _restored(saved, like):
-    with numerics.wide():
-        tree = as_tree(saved, like)
+    tree = as_tree(saved, like)
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError(f"{a.dtype}{list(a.shape)} in place of {b.dtype}{list(b.shape)}.")

@@ -29,6 +29,8 @@ from hindgrad.segments.run import SegmentedRun, Way
 from hindgrad.streams.ahead import changed
 from hindgrad.streams.stream import Steps, Stream
 
+MESH = re.compile(r"(?:Abstract)?Mesh\((?:[^()]|\([^()]*\))*\)")
+"""A mesh in the text of a program."""
 BACK = 3
 """How much longer the way back through a segment takes than the way forward, about."""
 
@@ -306,7 +308,9 @@ def _size(count):
 
 
 def _digest(program):
-    """What distinguishes a program: its text and the numbers in it, at every depth."""
+    """What distinguishes a program: its text, without the number of devices, and the numbers in it,
+    at every depth."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr))
+    text = MESH.sub("", text)
     parts = [text, *contents(list(constants(program)))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ def explicit():
     return of_kind("explicit")
 
 
-def of_kind(name):
+def of_kind(name, devices=8):
     kind = {"auto": jax.sharding.AxisType.Auto, "explicit": jax.sharding.AxisType.Explicit}
-    return jax.make_mesh((8,), ("d",), axis_types=(kind[name],))
+    some = jax.devices()[:devices]
+    return jax.make_mesh((devices,), ("d",), axis_types=(kind[name],), devices=some)

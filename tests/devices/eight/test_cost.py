@@ -12,7 +12,7 @@ from devices.eight.conftest import of_kind
 LAYERS, WIDTH, ROWS, STEPS = 4, 128, 64, 64
 
 
-def compiled(mesh, rows_spec, params_spec, adjoint):
+def compiled(mesh, rows_spec, params_spec, adjoint, **options):
     """A hypergradient that closes over parameters and rows, on a mesh or on one device."""
     place = lambda x, spec: x if mesh is None else jax.device_put(x, NamedSharding(mesh, spec))
     keys = jax.random.split(jax.random.key(0), LAYERS + 1)
@@ -31,6 +31,7 @@ def compiled(mesh, rows_spec, params_spec, adjoint):
         optimizer=hg.Momentum(lambda h, t: h["rate"], 0.9),
         batches=hg.minibatches(rows, size=ROWS, key=0),
         steps=STEPS,
+        **options,
     )
     score = lambda params, hyper, key: sum(jnp.sum(w**2) for w in params)
     objective = hg.Objective(training, init=params, score=score)

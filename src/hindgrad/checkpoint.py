@@ -113,8 +113,9 @@ class Checkpoint:
 
         Raises `ValueError` if it is another call's, or if there are states but none can be read.
         """
-        manager: Any = self._manager
-        steps = [] if manager is None else sorted(manager.all_steps(), reverse=True)
+        if self._manager is None:
+            return begin
+        steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
                 saved = self._read(step, notes=self._args.JsonRestore())
@@ -124,7 +125,7 @@ class Checkpoint:
             check_same(self._states.parent, call, self._call)
             trees, _ = _apart(like(noted), notes)
             try:
-                metadata = manager.item_metadata(step)["arrays"].tree
+                metadata = self._manager.item_metadata(step)["arrays"].tree
                 mesh = placement.mesh_of((begin, trees))
                 target = targets(metadata, trees, mesh)
                 arrays = self._read(step, arrays=self._args.StandardRestore(target))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray, Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped
 
 
@@ -24,6 +24,18 @@ def mesh_of(tree: Any) -> Mesh | None:
             return cast(Mesh, x.sharding.mesh)  # that of an array which is there
     current = jax.sharding.get_mesh()
     return None if current.empty else current
+
+
+def split_first(x: Shaped[Array, "n ..."], axis: str) -> Shaped[Array, "n ..."]:
+    """`x`, split over an automatic axis of the mesh that is set by its first axis."""
+    rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(axis, *rest))
+
+
+def automatic(mesh: Mesh | AbstractMesh) -> list[str]:
+    """The names of a mesh's axes over which the compiler splits arrays."""
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return [name for name, kind in types if kind == AxisType.Auto]
 
 
 def again(spec: Sequence[Any], mesh: Mesh) -> NamedSharding:

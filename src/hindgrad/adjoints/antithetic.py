@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import placement, trees
 from hindgrad.adjoints.base import Adjoint, Restated, ScoredRun
 from hindgrad.adjoints.stored import Stored
 from hindgrad.optimizers import base as coefficients
@@ -78,11 +78,31 @@ def finite(
     return jnp.where(jnp.isfinite(scores), scores, worst)
 
 
-def each(function: Callable[..., Any], block: int | None) -> Callable[..., Any]:
-    """`function` for all members side by side, or for a block of them at a time."""
-    if block is None:
+def each(function: Callable[..., Any], block: int | None, axis: str | None) -> Callable[..., Any]:
+    """`function` for all members side by side, split over an axis of the mesh if one is named; or
+    for a block of them at a time."""
+    if block is not None:
+        return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=block)
+    if axis is None:
         return jax.vmap(function)
-    return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=block)
+    mesh = jax.sharding.get_abstract_mesh()
+    if axis not in placement.automatic(mesh):
+        raise ValueError(
+            f"axis={axis!r}: members are split over an automatic axis of the mesh that is set, and "
+            f"it has {placement.automatic(mesh) or 'none'}. See jax.set_mesh and "
+            "jax.make_mesh(…, axis_types=…)."
+        )
+    split = lambda x: placement.split_first(x, axis)
+    return lambda *args: jax.vmap(function, spmd_axis_name=axis)(*jax.tree.map(split, args))
+
+
+def check_either(name: str, block: int | None, axis: str | None) -> None:
+    """Raises `ValueError` if members are to be run a block at a time and split over an axis."""
+    if block is not None and axis is not None:
+        raise ValueError(
+            f"{name}(block={block}, axis={axis!r}): members split over an axis are run all at "
+            "once. Give one of the two."
+        )
 
 
 def spread_over(spread: PyTree, moving: PyTree) -> PyTree:

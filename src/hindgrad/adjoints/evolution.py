@@ -38,6 +38,7 @@ class Evolution(antithetic.Estimator):
     - `key`: a key or a seed. Equal keys give equal perturbations; `tune` draws fresh ones at each
       outer step by itself.
     - `block`: how many members to run side by side; all unless given.
+    - `axis`: an automatic axis of the mesh that is set, over which members are split.
 
     Raises `ValueError` if a run without an `Objective` is given it, or a derivative is asked for
     with respect to anything but `hyper`.
@@ -59,6 +60,10 @@ class Evolution(antithetic.Estimator):
     block: int | None = eqx.field(
         default=None, kw_only=True, converter=whole_or_none("Evolution", "block")
     )
+    axis: str | None = eqx.field(default=None, kw_only=True, static=True)
+
+    def __check_init__(self):
+        antithetic.check_either("Evolution", self.block, self.axis)
 
     def hypergradient(self, run, hyper, carry=None):
         """Carries how many estimates there were before, for fresh perturbations."""
@@ -81,5 +86,5 @@ class Evolution(antithetic.Estimator):
         spread = antithetic.spread_over(self.spread, moving)
         along = antithetic.directions(key, self.pairs, moving)
         members = antithetic.members(moving, spread, along)
-        scores = antithetic.finite(antithetic.each(score, self.block)(members))
+        scores = antithetic.finite(antithetic.each(score, self.block, self.axis)(members))
         return antithetic.slope(spread, along, scores)

@@ -46,6 +46,7 @@ class PersistentEvolution(antithetic.Estimator):
       arrays that is a prefix of `hyper`.
     - `key`: a key or a seed of the perturbations; fresh ones are drawn in every window.
     - `block`: how many members to run side by side; all unless given.
+    - `axis`: an automatic axis of the mesh that is set, over which members are split.
 
     Raises `ValueError` if a run without an `Objective` is given it, or a derivative is asked for
     with respect to anything but `hyper`.
@@ -70,6 +71,10 @@ class PersistentEvolution(antithetic.Estimator):
     block: int | None = eqx.field(
         default=None, kw_only=True, converter=whole_or_none("PersistentEvolution", "block")
     )
+    axis: str | None = eqx.field(default=None, kw_only=True, static=True)
+
+    def __check_init__(self):
+        antithetic.check_either("PersistentEvolution", self.block, self.axis)
 
     def hypergradient(self, run, hyper, carry=None):
         """Carries the members on their way through the run."""
@@ -182,7 +187,9 @@ class _Window(eqx.Module):
         )
         along = jax.tree.map(lambda a, f: jnp.where(is_first, f, a + f), passing.along, fresh)
         members = antithetic.members(self.moving, self.spread, fresh)
-        states, scores = antithetic.each(go_on, adjoint.block)(members, passing.states)
+        states, scores = antithetic.each(go_on, adjoint.block, adjoint.axis)(
+            members, passing.states
+        )
         before = jnp.where(is_first, -jnp.inf, passing.scores)
         scores = antithetic.finite(scores, before)
         changes = scores - jnp.where(is_first, 0, passing.scores)

@@ -152,6 +152,7 @@ class Attribution(eqx.Module):
         bar: float | Whole = 0.9,
         seed: Key = 0,
         side_by_side: Whole | None = None,
+        axis: str | None = None,
         progress: bool | None = None,
     ) -> Certificate:
         """Retrains without examples, and tells whether the scores foretold what happens; prints a
@@ -174,6 +175,8 @@ class Attribution(eqx.Module):
         - `seed`: draws the sets.
         - `side_by_side`: how many runs are trained in one program, under `vmap`, of which a CPU
           runs one on each core; by the size of the parameters unless given.
+        - `axis`: an automatic axis of the mesh on which the run's arrays are, over which the runs
+          side by side are split, as many on each of its devices.
         - `progress`: whether to show a line with the time left; unless given, on a terminal, and
           elsewhere every half minute.
 
@@ -188,6 +191,7 @@ class Attribution(eqx.Module):
         block = None
         if side_by_side is not None:
             block = as_whole("certify", "side_by_side", side_by_side)
+        lanes = None if axis is None else retraining.lanes(axis, (self.objective, self.hyper))
         of = certify.Attributed(
             objective=self.objective,
             hyper=self.hyper,
@@ -199,7 +203,7 @@ class Attribution(eqx.Module):
         )
         runs = as_whole("certify", "runs", runs, least=10)
         draw = as_key("certify", seed, name="seed")
-        asked = certify.Asked(runs, float(drop), float(bar), draw, block, progress)
+        asked = certify.Asked(runs, float(drop), float(bar), draw, block, progress, lanes)
         found = certify.certified(of, asked)
         say(found.message)
         return found

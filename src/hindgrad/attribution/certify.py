@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
 
 from hindgrad import programs
@@ -47,6 +48,8 @@ class Asked(NamedTuple):
     seed: PRNGKeyArray
     block: int | None
     progress: bool | None
+    lanes: NamedSharding | None = None
+    """How the runs side by side are split over devices."""
 
 
 def certified(of: Attributed, asked: Asked) -> Certificate:
@@ -59,7 +62,8 @@ def certified(of: Attributed, asked: Asked) -> Certificate:
     block = min(block, runs)
     with Bar(len(everything) + 3 * SMOOTH_RUNS, "retraining", shown=asked.progress) as bar:
         given = of.objective, of.hyper, of.examples
-        after = retraining.retrained(*given, everything, of.key, block=block, bar=bar)
+        how = {"block": block, "lanes": asked.lanes, "bar": bar}
+        after = retraining.retrained(*given, everything, of.key, **how)
         bar.stage("metasmoothness")
         smooth = []
         for removal in gone[:SMOOTH_RUNS]:

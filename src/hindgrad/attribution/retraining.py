@@ -3,13 +3,15 @@
 import contextlib
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from hindgrad import programs, trees
+from hindgrad import placement, programs, trees
 from hindgrad.attribution.leaf import Leaf
 from hindgrad.cores import cores
 from hindgrad.diagnostics.metasmoothness import metasmoothness
@@ -36,6 +38,22 @@ def together(objective: Objective, hyper: PyTree, key: PRNGKeyArray, runs: int) 
     return int(np.clip(room // trees.size(trained), 1, min(MOST, share)))
 
 
+def lanes(axis: str, given: PyTree) -> NamedSharding:
+    """How runs side by side are split over an axis of the mesh on which the given arrays are.
+
+    Raises `ValueError` if there is no such automatic axis.
+    """
+    mesh = placement.mesh_of(given)
+    automatic = [] if mesh is None else placement.automatic(mesh)
+    if mesh is None or axis not in automatic:
+        found = ", ".join(map(repr, automatic)) or "none"
+        raise ValueError(
+            f"certify(axis={axis!r}): runs are split over an automatic axis of the mesh on which "
+            f"the objective's arrays are; there is {found}. See jax.make_mesh(…, axis_types=…)."
+        )
+    return NamedSharding(mesh, PartitionSpec(axis))
+
+
 def without(weights: Array, gone: Bool[Array, "*runs rows"]) -> Array:
     """The weights [*runs, rows, …], with zeros where a row is gone."""
     whole = jnp.broadcast_to(weights, gone.shape[:-1] + weights.shape)
@@ -51,12 +69,18 @@ def retrained(
     *,
     block: int,
     bar: Bar,
+    lanes: NamedSharding | None = None,
 ) -> Float[np.ndarray, "runs queries"]:
     """What the queries are after runs without some rows: `block` of them side by side in one
-    program, and on a CPU a program in a thread for each core."""
+    program, split over devices as `lanes` are; on a CPU a program in a thread for each core."""
+    axis = None
+    if lanes is not None:
+        axis, ways = lanes.spec[0], placement.ways(lanes)
+        block = math.ceil(block / ways) * ways
     filled = np.concatenate([gone, np.repeat(gone[-1:], -len(gone) % block, axis=0)])
-    blocks = [jnp.asarray(part) for part in np.split(filled, len(filled) // block)]
-    given = lambda block: (objective, hyper, leaf.place, block, key)
+    place = jnp.asarray if lanes is None else partial(jax.device_put, device=lanes)
+    blocks = [place(part) for part in np.split(filled, len(filled) // block)]
+    given = lambda block: (objective, hyper, leaf.place, block, key, axis)
     is_threaded = jax.default_backend() == "cpu" and jax.device_count() == 1
     with contextlib.ExitStack() as stack:
         if is_threaded and len(blocks) > 1 and cores() > 1:
@@ -99,14 +123,14 @@ def _values(objective, hyper, key):
 
 
 @programs.compiled
-def _retrained(objective, hyper, place, gone, key):
+def _retrained(objective, hyper, place, gone, key, axis):
     leaf = Leaf(place, "")
 
     def one(weights):
         changed = leaf.put(hyper, weights)
         return _queried(objective, objective.run(changed, key), changed, key)
 
-    return jax.vmap(one)(without(leaf.of(hyper), gone))
+    return jax.vmap(one, spmd_axis_name=axis)(without(leaf.of(hyper), gone))
 
 
 @programs.compiled

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -21,10 +22,18 @@ ADJOINTS = {"Stored": hg.Stored(), "Reversible": hg.Reversible(min_decay=0.85)}
 
 
 def make(
-    steps: int, *, width: int, layers: int, text: np.ndarray, dtype: str = "bfloat16"
+    steps: int,
+    *,
+    width: int,
+    layers: int,
+    text: np.ndarray,
+    dtype: str = "bfloat16",
+    place: Callable[[Any, str], Any] | None = None,
+    shards: int | None = None,
 ) -> tuple[Any, Any, Any]:
     """(Objective, hyperparameters, the same as a `lax.scan` by hand): a schedule in three numbers,
-    the decay of the weights, and a weight for each document."""
+    the decay of the weights, and a weight for each document. `place(tree, kind)` puts "params" and
+    "rows" on devices."""
     schedule = hg.schedules.WarmupCosine(steps=steps)
     hyper = {
         "rate": schedule.init(peak=1e-3, warmup=steps / 10, end=1e-4),
@@ -32,10 +41,13 @@ def make(
         "weights": jnp.ones(DOCUMENTS),
     }
     rows = jnp.asarray(text[: len(text) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1))
-    train, held_out = rows[:-ROWS], rows[-ROWS:]
+    whole = (len(rows) - ROWS) // ROWS * ROWS
+    train, held_out = rows[:whole], rows[-ROWS:]
     sizes = {"context": CONTEXT, "width": width, "layers": layers}
     vocabulary = int(text.max()) + 1
     model = gpt.GPT(vocabulary, **sizes, key=jax.random.key(0), dtype=dtype)
+    if place is not None:
+        train, model = place(train, "rows"), place(model, "params")
 
     def loss(model, hyper, batch):
         logits = model(batch.data[:, :-1], 0.1, batch.key)
@@ -53,6 +65,7 @@ def make(
         ),
         batches=batches,
         steps=steps,
+        shards=shards,
     )
 
     def score(model, hyper, key):

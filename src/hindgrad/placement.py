@@ -1,5 +1,6 @@
 """Where arrays are: on one device, or split over the devices of a mesh."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -30,6 +31,28 @@ def split_first(x: Shaped[Array, "n ..."], axis: str) -> Shaped[Array, "n ..."]:
     """`x`, split over an automatic axis of the mesh that is set by its first axis."""
     rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(axis, *rest))
+
+
+def own_part(split: NamedSharding, size: int) -> slice:
+    """Which of `size` rows the devices of this process have.
+
+    Raises `ValueError` if those are not one after another.
+    """
+    parts = split.addressable_devices_indices_map((size,)).values()
+    ranges = sorted({part[0].indices(size)[:2] for part in parts if part is not None})
+    (first, _), (_, last) = ranges[0], ranges[-1]
+    if any(a[1] < b[0] for a, b in itertools.pairwise(ranges)):
+        raise ValueError(f"The rows of process {jax.process_index()} are apart: {ranges}.")
+    return slice(first, last)
+
+
+def at(x: Shaped[Array, "*shape"], split: NamedSharding | None) -> Shaped[Array, "*shape"]:
+    """`x`, with its first axis split as that of another array."""
+    if split is None:
+        return x
+    place = NamedSharding(split.mesh, PartitionSpec(split.spec[0], *[None] * (x.ndim - 1)))
+    is_typed = AxisType.Explicit in split.mesh.axis_types
+    return (jax.sharding.reshard if is_typed else jax.lax.with_sharding_constraint)(x, place)
 
 
 def automatic(mesh: Mesh | AbstractMesh) -> list[str]:

@@ -10,6 +10,8 @@ from jax.experimental import multihost_utils
 
 from hindgrad.jaxprs import equations
 
+SAID = 2000
+"""So many bytes of a message are told to the others."""
 RAISED = (ModuleNotFoundError, ValueError, RuntimeError, OSError)
 """The kinds of errors that all processes raise as they are."""
 
@@ -47,6 +49,31 @@ def _from_first(text):
     return np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes()
 
 
+def together(action: Callable[[], Any]) -> Any:
+    """What an action of every process returns to it. If one of them raises, all do."""
+    if jax.process_count() == 1:
+        return action()
+    result, error, said = None, None, b""
+    try:
+        result = action()
+    except Exception as raised:
+        error, said = raised, f"On process {jax.process_index()}: {raised}".encode()[:SAID]
+    texts = multihost_utils.process_allgather(np.frombuffer(said.ljust(SAID), np.uint8))
+    messages = [bytes(text.astype(np.uint8)).decode(errors="ignore").strip() for text in texts]
+    if error is not None:
+        raise error
+    if any(messages):
+        raise RuntimeError(next(filter(None, messages)))
+    return result
+
+
+def of_all(number: int) -> list[int]:
+    """Every process's own number, of 32 bits."""
+    if jax.process_count() == 1:
+        return [number]
+    return np.ravel(multihost_utils.process_allgather(np.uint32(number))).tolist()
+
+
 def whole(x: Any) -> np.ndarray:
     """An array's content, on every process."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
@@ -70,7 +97,8 @@ def check_callbacks(jaxpr: Any) -> None:
         raise ValueError(
             f"The loss or the batches call Python ({', '.join(sorted(found))}; hg.stream does so "
             f"within a run), and {jax.process_count()} processes run this together: the call is "
-            "made on the first one only, and the rows of the others are never read. Make global "
-            "arrays of each process's rows, jax.make_array_from_process_local_data(…), and give "
-            "them to hg.minibatches."
+            "made on the first one only, and the rows of the others are never read. Use "
+            "hg.hypergradient, which reads a stream's batches beforehand; or make global arrays of "
+            "each process's rows, jax.make_array_from_process_local_data(…), and give them to "
+            "hg.minibatches."
         )

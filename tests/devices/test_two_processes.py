@@ -95,6 +95,22 @@ def test_checkpoints_are_written_by_both(tmp_path):
         np.testing.assert_allclose(np.array(found[name].split(), float), expected, rtol=1e-4)
 
 
+def test_each_reads_its_own_rows_of_a_stream():
+    """And a failure of one is that of both, as is a loader that gives them different batches."""
+    results, _ = together("reads")
+    objective, hyper = on_one_device()
+    value, gradient = jax.value_and_grad(objective)(hyper)
+    expected = np.asarray(jax.tree.leaves((value, gradient)))
+    for found in results:
+        for name in ("split", "whole", "after"):
+            np.testing.assert_allclose(np.array(found[name][0].split(), float), expected, rtol=1e-4)
+        assert 0 < int(found["count"][0]) <= 3 * 5 * 4  # of 8 rows a step
+        assert "a disk is gone" in found["failed"][0]
+        assert "The processes read other rows for steps 0 to 4" in found["others"][0]
+    assert results[0]["count"] == results[1]["count"]
+    assert "On process 1: Row" in results[0]["failed"][0]
+
+
 @pytest.mark.parametrize(
     ("number", "ended"), [(signal.SIGTERM, 0), (signal.SIGKILL, 1)], ids=["SIGTERM", "SIGKILL"]
 )

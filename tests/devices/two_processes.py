@@ -109,6 +109,33 @@ elif what == "keeps":
             objective, hyper, adjoint=hg.Reversible(), segments=2, checkpoint=checkpoint
         )
         report(name, found)
+elif what == "reads":
+    read = []
+
+    def decode(row):
+        read.append(1)
+        return row
+
+    def failing(row):
+        decode(row)
+        if rank == 1 and len(read) > 3:
+            raise OSError("a disk is gone")
+        return row
+
+    def found(decode, split):
+        batches = hg.stream(ROWS, size=8, key=0, decode=decode, split=split)
+        objective = objective_of(rows, params, batches)
+        return hg.hypergradient(objective, hyper, adjoint=hg.Reversible(), segments=2)
+
+    halves = NamedSharding(mesh, P("d"))
+    report("split", lambda: found(decode, halves))
+    print(f"count: {len(read) - 1} [0 s]", flush=True)  # one to know what a row is like
+    report("whole", lambda: found(None, None))
+    read.clear()
+    report("failed", lambda: found(failing, halves))
+    own = hg.recorded([ROWS[:8] + rank] * 5)
+    report("others", lambda: hg.hypergradient(objective_of(rows, params, own), hyper, segments=1))
+    report("after", lambda: found(None, halves))
 elif what == "fails":
     backwards = lambda: objective(hyper | {"rate": 1e9}, adjoint=hg.Reversible())
     report("run", backwards)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import re
+import zlib
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from hindgrad import trees
+from hindgrad import several, trees
 from hindgrad.adjoints import Adjoint, Hypergradient
 from hindgrad.adjoints.base import Piece
 from hindgrad.checkpoint import Call, contents, described
@@ -88,8 +89,17 @@ class Plan:
         if self.stream is None:
             return self.run, np.zeros((), np.uint32)
         first, steps = self.range(segment)
-        block = self.stream.ahead.block(int(first), steps, self.total)
-        return _with_batches(self.run, block, self.stream), np.asarray(block.fingerprint, np.uint32)
+        ahead, is_split = self.stream.ahead, self.stream.split is not None
+        block = several.together(lambda: ahead.block(int(first), steps, self.total))
+        prints = several.of_all(block.fingerprint)
+        if not is_split and len(set(prints)) > 1:
+            raise SourceError(
+                f"The processes read other rows for steps {int(first)} to "
+                f"{int(first) + steps - 1}. Give all of them the same source; with "
+                "hg.stream(split=…), each reads its own rows of it."
+            )
+        fingerprint = zlib.crc32(np.asarray(prints, np.uint32).tobytes()) if is_split else prints[0]
+        return _with_batches(self.run, block, self.stream), np.asarray(fingerprint, np.uint32)
 
     def piece_of(self, segment: int) -> Piece:
         """The structs of what a segment gives."""

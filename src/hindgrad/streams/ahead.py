@@ -79,7 +79,7 @@ class Ahead:
 
     def zeros(self, count: int) -> Block:
         """A block of zeros, of which only the structure matters."""
-        spec = self.reader.spec
+        spec = self.reader.own_spec
         data = jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), spec)
         return Block(0, data, 0, count, None)
 

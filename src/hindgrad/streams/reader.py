@@ -20,9 +20,15 @@ class Reader(abc.ABC):
     def spec(self) -> PyTree:
         """The structs of what a step gets: (data, index), the index None where it is not known."""
 
+    @property
+    def own_spec(self) -> PyTree:
+        """The same of what this process reads of it."""
+        return self.spec
+
     @abc.abstractmethod
     def read(self, t: int) -> PyTree:
-        """What step `t` gets, as NumPy arrays; raises `SourceError` where it cannot be had."""
+        """What step `t` gets, as NumPy arrays, as far as this process reads it; raises
+        `SourceError` where it cannot be had."""
 
     @abc.abstractmethod
     def check(self) -> None:

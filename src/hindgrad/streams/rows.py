@@ -17,10 +17,12 @@ REMEDY = "All rows must be alike: give decode=, a function that makes them so (b
 
 
 class Rows(Reader):
-    """Minibatches of rows, in the order of `hindgrad.minibatches` with the same key."""
+    """Minibatches of rows, in the order of `hindgrad.minibatches` with the same key; of each, this
+    process reads its `part`, and the numbers of all."""
 
-    def __init__(self, size: int, words: np.ndarray):
+    def __init__(self, size: int, words: np.ndarray, part: slice):
         self.size, self.words, self.n = size, words, self.length()
+        self.part = part
         self.row = self.first()
         self._spec = structs(self.row)
 
@@ -38,7 +40,14 @@ class Rows(Reader):
 
     @property
     def spec(self):
-        stacked = lambda x: jax.ShapeDtypeStruct((self.size, *x.shape), x.dtype)
+        return self._stacked(self.size)
+
+    @property
+    def own_spec(self):
+        return self._stacked(self.part.stop - self.part.start)
+
+    def _stacked(self, size):
+        stacked = lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype)
         return jax.tree.map(stacked, self._spec), jax.ShapeDtypeStruct((self.size,), np.int32)
 
     def read(self, t):
@@ -47,7 +56,7 @@ class Rows(Reader):
         epoch = np.array([e % 2**32 for e, _ in positions], np.uint32)
         place = np.array([p for _, p in positions], np.uint32)
         index = permuted_on_host(place, epoch, self.words, self.n).astype(np.int32)
-        return cast("The rows", self.rows(index.tolist()), self._spec), index
+        return cast("The rows", self.rows(index[self.part].tolist()), self._spec), index
 
     def check(self):
         if (n := self.length()) != self.n:
@@ -64,9 +73,9 @@ class Rows(Reader):
 class ArrayRows(Rows):
     """Rows of a pytree of arrays, on disk (`numpy.memmap`) or in memory."""
 
-    def __init__(self, arrays: PyTree, size: int, words: np.ndarray):
+    def __init__(self, arrays: PyTree, size: int, words: np.ndarray, part: slice):
         self.arrays = arrays
-        super().__init__(size, words)
+        super().__init__(size, words, part)
 
     def length(self):
         return len(jax.tree.leaves(self.arrays)[0])
@@ -83,10 +92,15 @@ class ItemRows(Rows):
     """Rows of anything with `__len__` and `__getitem__`, each made into arrays by `decode`."""
 
     def __init__(
-        self, source: Any, size: int, words: np.ndarray, decode: Callable[[Any], PyTree] | None
+        self,
+        source: Any,
+        size: int,
+        words: np.ndarray,
+        part: slice,
+        decode: Callable[[Any], PyTree] | None,
     ):
         self.source, self.decode = source, decode
-        super().__init__(size, words)
+        super().__init__(size, words, part)
 
     def length(self):
         return len(self.source)

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree
 
+from hindgrad import placement
 from hindgrad.arguments import as_key, as_whole
 from hindgrad.batches import Batch
 from hindgrad.errors import SourceError
@@ -43,6 +45,8 @@ class Stream(eqx.Module):
     fetch: Callable[[Any], PyTree]
     """A `Fetch`: programs are dropped with it, and it is held by the stream alone."""
     key: PRNGKeyArray | None
+    split: NamedSharding | None = eqx.field(static=True)
+    """How a batch's rows are split over devices; None if they are not."""
 
     @property
     def ahead(self) -> Ahead:
@@ -56,7 +60,8 @@ class Stream(eqx.Module):
             sent = jax.tree.map(words.struct, spec)
             fetch = self.ahead.in_callback
             got = jax.pure_callback(fetch, sent, t, vmap_method="sequential")
-            got = jax.tree.map(words.received, got, spec)
+            data, index = jax.tree.map(words.received, got, spec)
+            got = jax.tree.map(lambda x: placement.at(x, self.split), data), index
         else:
             number = int(np.asarray(t))
             if not 0 <= number < 2**31:
@@ -73,6 +78,8 @@ class Steps(eqx.Module):
     data: PyTree
     """What the steps get, stacked."""
     key: PRNGKeyArray | None
+    split: NamedSharding | None = eqx.field(static=True)
+    """How a batch's rows are split over devices; None if they are not."""
 
     def __call__(self, t: Int[Array, ""]) -> Batch:
         """The batch of step `t`."""
@@ -82,7 +89,13 @@ class Steps(eqx.Module):
     @staticmethod
     def of(stream: Stream, block: Block) -> "Steps":
         """Those of a block."""
-        return Steps(jnp.int32(block.first), block.data, stream.key)
+        data, index = block.data
+        if (split := stream.split) is not None:
+            over = NamedSharding(split.mesh, PartitionSpec(None, split.spec[0]))
+            place = jax.make_array_from_process_local_data
+            size = len(index[0])
+            data = jax.tree.map(lambda x: place(over, x, (len(x), size, *x.shape[2:])), data)
+        return Steps(jnp.int32(block.first), (data, index), stream.key, split)
 
 
 def _batch(got, key, t):
@@ -96,6 +109,7 @@ def stream(
     size: int,
     key: PRNGKeyArray | int,
     decode: Callable[[Any], PyTree] | None = None,
+    split: NamedSharding | None = None,
 ) -> Stream:
     """Minibatches of a source that need not be in memory: a function `t -> Batch(data, key, index)`
     of the step.
@@ -116,6 +130,8 @@ def stream(
     - `size`: rows in a batch, from 1 to their number in the source.
     - `key`: sets the order, and the key of each batch: `jax.random.key(…)`, or a seed.
     - `decode`: a function that makes a pytree of arrays of one row, on the host.
+    - `split`: how a batch's rows are split over devices, `NamedSharding(mesh, P("data"))`. Of
+      several processes each then reads its own rows only, for `hg.hypergradient`.
 
     In memory are three blocks at a time: in a segment, its steps' batches each; elsewhere 16 MiB
     each, or one batch if that is larger.
@@ -137,14 +153,32 @@ def stream(
     n = _checked_length(source, arrays)
     if size > n:
         raise ValueError(f"stream(size={size}) of a source with {n} rows: give at most {n}.")
+    part = _own_part(split, size)
     try:
         if arrays and decode is None:
-            reader = ArrayRows(source, size, key_data)
+            reader = ArrayRows(source, size, key_data, part)
         else:
-            reader = ItemRows(_ByRow(source, n) if arrays else source, size, key_data, decode)
+            items = _ByRow(source, n) if arrays else source
+            reader = ItemRows(items, size, key_data, part, decode)
     except SourceError as error:
         raise ValueError(f"stream(source): {error}") from error
-    return Stream(Fetch(Ahead(reader)), seed)
+    return Stream(Fetch(Ahead(reader)), seed, split)
+
+
+def _own_part(split, size):
+    """Which rows of a batch this process reads."""
+    if split is None:
+        return slice(0, size)
+    if not isinstance(split, NamedSharding) or not any(split.spec[:1]):
+        raise ValueError(
+            f"stream(split={split!r}): how rows are split is needed, NamedSharding(mesh, P(axis))."
+        )
+    if size % placement.ways(split):
+        raise ValueError(
+            f"stream(size={size}, split=…): rows are split over {placement.ways(split)} devices. "
+            "Give a multiple of that."
+        )
+    return placement.own_part(split, size)
 
 
 def recorded(
@@ -179,7 +213,7 @@ def recorded(
         reader = Recording(loader, directory)
     except SourceError as error:
         raise ValueError(f"recorded(loader): {error}") from error
-    return Stream(Fetch(Ahead(reader)), None if key is None else as_key("recorded", key))
+    return Stream(Fetch(Ahead(reader)), None if key is None else as_key("recorded", key), None)
 
 
 class _ByRow:

@@ -1,8 +1,8 @@
 """What a hypergradient asks of each of several devices: `python -m benchmarks.devices TEXT`.
 
-Counted, not timed, by the compiler for simulated devices: operations, memory, and the bytes that a
-device sends in a step, forward and back (with ring algorithms: an all-reduce of n bytes over d
-devices sends 2 n (d − 1) / d, an all-gather or a reduce-scatter half of that).
+Counted, not timed, by the compiler for simulated devices, of `Stored` / `Reversible`: operations,
+memory, and the bytes that a device sends in a step, forward and back (with ring algorithms: an
+all-reduce of n bytes over d devices sends 2 n (d − 1) / d, an all-gather or a reduce-scatter half).
 """
 
 import argparse
@@ -164,23 +164,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("text", help="a text file, such as tinyshakespeare.txt")
     args = parser.parse_args()
-    adjoints = {"Stored": hg.Stored(), "Reversible": hg.Reversible(min_decay=0.85)}
-    names = "network", "adjoint", "split", "shards", "devices", "memory, MB", "× devices ÷ one's"
-    print("| " + " | ".join([*names, "operations, the same", "sent a step, MB"]) + " |")
-    print("|" + "---|" * 9)
-    for (network, make), (name, adjoint) in itertools.product(
-        {"MLP, 1.0 M": mlp, "GPT, .8 M": gpt(args.text)}.items(), adjoints.items()
-    ):
-        one = counted(make, adjoint, 1, "rows")
-        cases = [("rows", None), ("rows and params", None), ("rows", 8)]
+    adjoints = hg.Stored(), hg.Reversible(min_decay=0.85)
+    names = "devices", "memory ÷ its share", "operations, the same", "sent a step, MB"
+    print("| network | split | " + " | ".join(names) + " |\n" + "|---" * 6 + "|")
+    splits = "rows", "rows and params"
+    cases = list(itertools.product(splits, (None, 8)))
+    for network, make in {"MLP, 1.0 M": mlp, "GPT, .8 M": gpt(args.text)}.items():
+        ones = [counted(make, adjoint, 1, "rows") for adjoint in adjoints]
         for (split, shards), devices in itertools.product(cases, (4, 8)):
             if shards and devices < shards:
                 continue
-            found = counted(make, adjoint, devices, split, shards=shards)
-            cells = [network, f"`{name}`", split, str(shards or ""), str(devices)]
-            cells += [f"{found.memory / 1e6:.1f}", f"{found.memory * devices / one.memory:.2f}"]
-            cells += [f"{found.operations * devices / one.operations:.2f}"]
-            print("| " + " | ".join([*cells, f"{found.sent / 1e6:.2f}"]) + " |", flush=True)
+            found = [counted(make, a, devices, split, shards=shards) for a in adjoints]
+            shares = [
+                (devices * x.memory / one.memory, devices * x.operations / one.operations)
+                for x, one in zip(found, ones, strict=True)
+            ]
+            columns = *zip(*shares, strict=True), [x.sent / 1e6 for x in found]
+            cells = [" / ".join(f"{x:.3g}" for x in column) for column in columns]
+            how = split + (f", `shards={shards}`" if shards else "")
+            print("| " + " | ".join([network, how, str(devices), *cells]) + " |", flush=True)
     print()
     planned()
 

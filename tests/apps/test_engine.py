@@ -179,16 +179,21 @@ def test_an_experiment_whose_pieces_are_not_of_single_seeds(tmp_path, experiment
     assert not (tmp_path / "out").exists()
 
 
+HEARD = """
+import signal, sys
+from hindgrad.apps.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_an_interruption(tmp_path, flowers):
     """Ends soon, leaves no process behind, and the run goes on from there."""
     out = tmp_path / "out"
     call = ["tune", flowers, "--label", "kind", "--out", str(out), "--steps", "12"]
     call += ["--steps-outer", "2", "--hidden", "4", "--seeds", "2", "--no-searches", "--no-rivals"]
-    command = [sys.executable, "-m", "hindgrad.apps.cli", *call, "--engine", "loky"]
-    heard = lambda: signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # not after a shell's &
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
+    command = [sys.executable, "-c", HEARD, *call, "--engine", "loky"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     parent = psutil.Process(process.pid)
     while len(children := parent.children(recursive=True)) < 3:
         assert process.poll() is None

@@ -73,13 +73,13 @@ def _bytes(shape):
 
 
 def counted(make: Callable[..., Any], adjoint: Any, devices: int, split: str, **options) -> Counted:
-    """A hypergradient's program; `split` says what is: "rows", or "rows and params"."""
+    """A hypergradient's program; `split` says what is: "rows", "params", or "rows and params"."""
     mesh = jax.make_mesh(
         (devices,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
 
     def spec(x, kind):
-        sizes = x.shape[:1] if kind == "rows" else x.shape if "params" in split else ()
+        sizes = x.shape[: 1 if kind == "rows" else None] if kind in split else ()
         axis = next((i for i, n in enumerate(sizes) if n % devices == 0), None)
         is_split = axis is not None and devices > 1
         return PartitionSpec(*[None] * (axis or 0), "d") if is_split else PartitionSpec()
@@ -93,16 +93,18 @@ def counted(make: Callable[..., Any], adjoint: Any, devices: int, split: str, **
         value = jax.value_and_grad(lambda hyper: objective(hyper, adjoint=adjoint))
         program = jax.jit(value).lower(hyper).compile()
     used: Any = program.memory_analysis()
-    memory = used.temp_size_in_bytes + used.argument_size_in_bytes
+    memory = used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
     operations: Any = program.cost_analysis()
     return Counted(memory, operations["flops"], sent(program.as_text() or "", devices, STEPS))
 
 
-def mlp(place: Callable[[Any, str], Any], shards: int | None = None) -> tuple[Any, Any]:
-    """Four layers of 512 numbers, batches of 64 rows, momentum."""
+def mlp(
+    place: Callable[[Any, str], Any], shards: int | None = None, width: int = 512
+) -> tuple[Any, Any]:
+    """Four layers, batches of 64 rows, momentum."""
     keys = jax.random.split(jax.random.key(0), 5)
-    draw = lambda key, n: jax.random.normal(key, (n, 512)) / 512**0.5
-    params = place([draw(key, 512) for key in keys[1:]], "params")
+    draw = lambda key, n: jax.random.normal(key, (n, width)) / width**0.5
+    params = place([draw(key, width) for key in keys[1:]], "params")
     rows = place(draw(keys[0], 256), "rows")
 
     def loss(params, hyper, batch):

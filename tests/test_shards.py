@@ -237,3 +237,13 @@ def test_a_wrong_sum_is_noticed(key, x64, monkeypatch, first):
 def test_messages(key, count, changes, message):
     with pytest.raises(ValueError, match=message):
         in_shards(key, count, **changes)(HYPER)
+
+
+def test_gpus_are_told_to_sum_in_order(key, monkeypatch):
+    """Where there is none, by what JAX says."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.warns(RuntimeWarning, match="unless XLA_FLAGS has --xla_gpu_deterministic_ops"):
+        in_shards(key, 3)(HYPER)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_exclude_nondeterministic_ops=true")
+    in_shards(key, 4)(HYPER)

@@ -40,6 +40,8 @@ class Call(NamedTuple):
     """Those that can be compared."""
     numbers: Mapping[str, Sequence[float]] = {}
     """Functions cannot be compared; what distinguishes them is the first numbers that they give."""
+    devices: int = 1
+    """On how many it runs. A call may go on on another number: that is said."""
 
 
 def difference(saved: Call, call: Call) -> str | None:
@@ -126,13 +128,11 @@ class Checkpoint:
             trees, _ = _apart(like(noted), notes)
             try:
                 metadata = self._manager.item_metadata(step)["arrays"].tree
-                mesh = placement.mesh_of((begin, trees))
-                target = targets(metadata, trees, mesh)
+                target = targets(metadata, trees, placement.mesh_of((begin, trees)))
                 arrays = self._read(step, arrays=self._args.StandardRestore(target))
                 trees = as_tree(arrays, trees)
             except Exception:
                 continue
-            warn_of_devices(metadata, mesh)
             self._forget(newer_than=step)
             return type(begin)(**trees, **{name: noted[name] for name in notes})
         if steps:
@@ -213,11 +213,19 @@ def _held(directory, inner):
 
 
 def check_same(directory: Path, saved: Call, call: Call) -> None:
-    """Raises `ValueError` if a checkpoint is another call's."""
+    """Raises `ValueError` if a checkpoint is another call's; warns if it goes on on another number
+    of devices."""
     if name := difference(saved, call):
         raise ValueError(
             f"The checkpoint in {directory} belongs to a call with another `{name}`. Give the same "
             "arguments to go on with it, or another directory."
+        )
+    if saved.devices != call.devices:
+        warnings.warn(
+            f"The checkpoint is of a call on {saved.devices} devices, and goes on on "
+            f"{call.devices}: sums over devices are rounded otherwise, and so are the results.",
+            RuntimeWarning,
+            stacklevel=2,
         )
 
 
@@ -279,19 +287,6 @@ def targets(metadata: Mapping[str, Any], like: PyTree, mesh: Mesh | None) -> dic
         return jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=place)
 
     return {name: target(name, kept) for name, kept in metadata.items()}
-
-
-def warn_of_devices(metadata: Mapping[str, Any], mesh: Mesh | None) -> None:
-    """Warns if a call goes on on another number of devices."""
-    shapes = (getattr(kept.sharding, "shape", ()) for kept in metadata.values())
-    before, now = max(map(math.prod, shapes), default=1), 1 if mesh is None else mesh.size
-    if before != now:
-        warnings.warn(
-            f"The checkpoint is of a call on {before} devices, and goes on on {now}: sums over "
-            "devices are rounded otherwise, and so are the results.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
 
 
 def _place(x):

@@ -27,6 +27,11 @@ def mesh_of(tree: Any) -> Mesh | None:
     return None if current.empty else current
 
 
+def devices(tree: Any) -> int:
+    """On how many devices a tree's arrays are."""
+    return max((x.sharding.num_devices for x in jax.tree.leaves(tree) if is_spread(x)), default=1)
+
+
 def split_first(x: Shaped[Array, "n ..."], axis: str) -> Shaped[Array, "n ..."]:
     """`x`, split over an automatic axis of the mesh that is set by its first axis."""
     rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
@@ -51,14 +56,20 @@ def at(x: Shaped[Array, "*shape"], split: NamedSharding | None) -> Shaped[Array,
     if split is None:
         return x
     place = NamedSharding(split.mesh, PartitionSpec(split.spec[0], *[None] * (x.ndim - 1)))
-    is_typed = AxisType.Explicit in split.mesh.axis_types
-    return (jax.sharding.reshard if is_typed else jax.lax.with_sharding_constraint)(x, place)
+    return _put(x, place, typed=AxisType.Explicit in split.mesh.axis_types)
 
 
-def automatic(mesh: Mesh | AbstractMesh) -> list[str]:
-    """The names of a mesh's axes over which the compiler splits arrays."""
-    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    return [name for name, kind in types if kind == AxisType.Auto]
+def check_automatic(mesh: Mesh | AbstractMesh | None, axis: str, what: str) -> None:
+    """Raises `ValueError` if there is no such axis over which the compiler splits arrays; `what` is
+    to be split over it."""
+    types = () if mesh is None else zip(mesh.axis_names, mesh.axis_types, strict=True)
+    automatic = [repr(name) for name, kind in types if kind == AxisType.Auto]
+    if repr(axis) not in automatic:
+        raise ValueError(
+            f"{what} are split over an automatic axis of a mesh, and there is "
+            f"{', '.join(automatic) or 'none'}. See jax.set_mesh and "
+            "jax.make_mesh(…, axis_types=…)."
+        )
 
 
 def again(spec: Sequence[Any], mesh: Mesh) -> NamedSharding:
@@ -121,8 +132,7 @@ def cut(
         return x
     of_rest = (None,) * (x.ndim - 2) if typed is None else typed.spec[1:]
     target = NamedSharding(split.mesh, PartitionSpec(None, split.spec[0], *of_rest))
-    place = jax.lax.with_sharding_constraint if typed is None else jax.sharding.reshard
-    return place(x, target)
+    return _put(x, target, typed=typed is not None)
 
 
 class Across(NamedTuple):
@@ -170,14 +180,11 @@ class Across(NamedTuple):
         """The same, with the second axis over the devices."""
         if self.split is None:
             return x
-        if not self.typed:
-            free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 2)
-            spec = PartitionSpec(None, self.names, *free)
-            return jax.lax.with_sharding_constraint(x, NamedSharding(self.split.mesh, spec))
-        typed = of_type(x)
-        rest = [] if typed is None else [_without(entry, self.names) for entry in typed.spec[2:]]
-        spec = PartitionSpec(None, self.names, *rest)
-        return jax.sharding.reshard(x, NamedSharding(self.split.mesh, spec))
+        rest, typed = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 2), of_type(x)
+        if self.typed:
+            rest = [] if typed is None else [_without(e, self.names) for e in typed.spec[2:]]
+        place = NamedSharding(self.split.mesh, PartitionSpec(None, self.names, *rest))
+        return _put(x, place, typed=self.typed)
 
 
 def shares(x: Any, axis: int) -> int:
@@ -244,6 +251,11 @@ def stacked_like(
         return x
     spec = PartitionSpec(None, *sharding.spec)
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, spec))
+
+
+def _put(x, place, *, typed):
+    """`x` there: a matter of its type, or for the compiler."""
+    return (jax.sharding.reshard if typed else jax.lax.with_sharding_constraint)(x, place)
 
 
 def _typed_and_split(x, sharding):

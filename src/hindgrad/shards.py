@@ -1,5 +1,7 @@
 """A batch in shards, whose gradients are summed as whole numbers: the same sum in any order."""
 
+import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,6 +40,7 @@ def in_shards(
     """
 
     def mean(params, hyper, batch, model):
+        _check_reductions()
         rows, others, size = rows_of(batch, "shards", count)
         for leaf in jax.tree.leaves(others):
             _check_draws(leaf)
@@ -68,6 +71,23 @@ def in_shards(
     return mean
 
 
+DETERMINISTIC = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_exclude_nondeterministic_ops=true")
+"""The flags of XLA with which sums within a GPU have an order of their own; the first implies the
+second."""
+
+
+def _check_reductions():
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if jax.default_backend() == "gpu" and not set(flags) & set(DETERMINISTIC):
+        warnings.warn(
+            "Training(shards=…) on GPUs: sums within one device (of an embedding's gradient, say) "
+            f"have an order of chance unless XLA_FLAGS has {DETERMINISTIC[0]}; so a run may not "
+            "come home, and has other bits each time.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 def _check_draws(leaf):
     if is_key(leaf) and "rbg" in (kind := str(jax.random.key_impl(leaf))):
         raise ValueError(
@@ -79,7 +99,6 @@ def _check_draws(leaf):
 
 def _spread(x, over, inside):
     """The same for every shard, [of a device, devices, *shape]; what comes back is summed."""
-
     plain = partial(over.spread, inside=inside)
     spread = jax.custom_vjp(lambda x: plain(x))
     spread.defvjp(lambda x: (plain(x), None), lambda _, parts: (placement.like(total(parts), x),))

@@ -138,10 +138,10 @@ class Training(eqx.Module):
     - `microbatch`: rows of which the gradient is taken at a time: the activations of so many are in
       memory at once, also on the way back, and each is computed once more. It must divide the
       batch's rows, and the loss be a mean over them. All rows unless given.
-    - `shards`: into how many parts a batch's rows are cut, whose gradients are summed as whole
-      numbers: in any order the same sum, so that `Reversible` comes home, and runs have the same
-      bits, on any number of devices that divides it (float64 whole numbers of every parameter
-      times the shards of a device). The loss must be a mean over the rows.
+    - `shards`: into how many parts a batch's rows are cut, whose gradients are taken apart and
+      summed as whole numbers: in any order the same sum, so that `Reversible` comes home, and has
+      the same bits, on any number of devices that divides it. A device keeps a gradient for each
+      of its shards until they are summed. The loss must be a mean over the rows.
     """
 
     loss: Callable[..., Any]

@@ -1,5 +1,6 @@
 """Two processes of two devices each, which talk by gloo as two machines would."""
 
+import os
 import re
 import signal
 import socket
@@ -16,15 +17,20 @@ import pytest
 
 import hindgrad as hg
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "two_processes.py"
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return str(free.getsockname()[1])
 
 
 @contextmanager
 def begun(*what):
     """The two processes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     command = [sys.executable, str(SCRIPT)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([*command, rank, port, *what], **pipes) for rank in "01"]
@@ -46,7 +52,8 @@ def together(*what):
 
 def _by_name(text):
     return {
-        name: (result, int(s)) for name, result, s in re.findall(r"(\w+): (.*) \[(\d+) s\]", text)
+        name: (result, int(s))
+        for name, result, s in re.findall(r"([\w ]+): (.*) \[(\d+) s\]", text)
     }
 
 
@@ -87,6 +94,10 @@ def test_checkpoints_are_written_by_both(tmp_path):
     found = {name: result for name, (result, _) in results[0].items()}
     assert found["stopped"].startswith("raised Stopped")
     assert found["resumed"] == found["whole"]
+    assert np.all(np.isfinite(np.array(found["whole"].split(), float)))
+    assert found["fit stopped"].startswith("raised Stopped")
+    assert found["fit again"] == found["fit"]
+    assert np.all(np.isfinite(np.array(found["fit"].split(), float)))
     assert "belongs to a call with another `optimizer`" in found["other"]
     objective, hyper = on_one_device()
     value, gradient = jax.value_and_grad(objective)(hyper)
@@ -109,6 +120,22 @@ def test_each_reads_its_own_rows_of_a_stream():
         assert "The processes read other rows for steps 0 to 4" in found["others"][0]
     assert results[0]["count"] == results[1]["count"]
     assert "On process 1: Row" in results[0]["failed"][0]
+
+
+def test_the_program_in_the_docs(tmp_path):
+    """It says the same in two processes and alone."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "devices.md").read_text(), re.S)
+    (program,) = (block for block in blocks if '"RANK" in os.environ' in block)
+    script = tmp_path / "train.py"
+    script.write_text(program)
+    address = f"localhost:{free_port()}"
+    begin = lambda **more: subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=os.environ | more
+    )
+    both = [begin(RANK=rank, COORDINATOR=address) for rank in "01"]
+    said = [process.communicate(timeout=120)[0] for process in [*both, begin()]]
+    assert re.fullmatch(r"(.*\n)*value [\d.]+, hypergradient [-\d.]+\n", said[2])
+    assert said[0].splitlines()[-1] == said[1].splitlines()[-1] == said[2].splitlines()[-1]
 
 
 @pytest.mark.parametrize(

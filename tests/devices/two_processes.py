@@ -51,7 +51,9 @@ def objective_of(rows, params, batches=None):
 def report(name, function):
     began = time.monotonic()
     try:
-        result = " ".join(f"{float(x):.6g}" for x in jax.tree.leaves(function()))
+        result = " ".join(
+            f"{float(x):.6g}" for leaf in jax.tree.leaves(function()) for x in np.ravel(leaf)
+        )
     except Exception as error:
         result = f"raised {type(error).__name__}: {error}".replace("\n", " ")
     print(f"{name}: {result} [{time.monotonic() - began:.0f} s]", flush=True)
@@ -100,6 +102,29 @@ elif what == "keeps":
         "other",
         lambda: hg.tune(objective, hyper, optax.adam(1), steps=3, checkpoint=f"{directory}/tune"),
     )
+
+    def fitted(directory, stop=False):
+        def on_step(evaluation, weights):
+            if stop and evaluation.iteration == 2:
+                raise Stopped
+
+        return hg.learned.fit(
+            hg.learned.RelativeLSTM(hidden=(3,)),
+            hg.learned.Quadratics(size=3),
+            steps=6,
+            unroll=3,
+            batch=2,
+            iterations=4,
+            evaluations=2,
+            every=2,
+            checkpoint=directory,
+            progress=False,
+            on_step=on_step,
+        ).weights
+
+    report("fit", lambda: fitted(None))
+    report("fit stopped", lambda: fitted(f"{directory}/fit", stop=True))
+    report("fit again", lambda: fitted(f"{directory}/fit"))
     for name, checkpoint in {
         "memory": None,
         "disk": f"{directory}/run",

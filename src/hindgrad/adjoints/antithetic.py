@@ -85,13 +85,8 @@ def each(function: Callable[..., Any], block: int | None, axis: str | None) -> C
         return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=block)
     if axis is None:
         return jax.vmap(function)
-    mesh = jax.sharding.get_abstract_mesh()
-    if axis not in placement.automatic(mesh):
-        raise ValueError(
-            f"axis={axis!r}: members are split over an automatic axis of the mesh that is set, and "
-            f"it has {placement.automatic(mesh) or 'none'}. See jax.set_mesh and "
-            "jax.make_mesh(…, axis_types=…)."
-        )
+    what = f"axis={axis!r}: members"
+    placement.check_automatic(jax.sharding.get_abstract_mesh(), axis, what)
     split = lambda x: placement.split_first(x, axis)
     return lambda *args: jax.vmap(function, spmd_axis_name=axis)(*jax.tree.map(split, args))
 

@@ -44,13 +44,8 @@ def lanes(axis: str, given: PyTree) -> NamedSharding:
     Raises `ValueError` if there is no such automatic axis.
     """
     mesh = placement.mesh_of(given)
-    automatic = [] if mesh is None else placement.automatic(mesh)
-    if mesh is None or axis not in automatic:
-        found = ", ".join(map(repr, automatic)) or "none"
-        raise ValueError(
-            f"certify(axis={axis!r}): runs are split over an automatic axis of the mesh on which "
-            f"the objective's arrays are; there is {found}. See jax.make_mesh(…, axis_types=…)."
-        )
+    placement.check_automatic(mesh, axis, f"certify(axis={axis!r}): runs")
+    assert mesh is not None  # it has the axis
     return NamedSharding(mesh, PartitionSpec(axis))
 
 

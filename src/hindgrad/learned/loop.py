@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import programs
+from hindgrad import placement, programs
 from hindgrad.adjoints import Adjoint, Evolution, PersistentEvolution
 from hindgrad.checkpoint import Call, Checkpoint, contents, described
 from hindgrad.learned.base import LearnedOptimizer
@@ -158,7 +158,7 @@ class Loop(eqx.Module):
             "family (or its measure)": [float(first.total)],
             "outer": moves(self.outer, begin.weights),
         }
-        return Call(arguments, numbers)
+        return Call(arguments, numbers, placement.devices(first.weights))
 
 
 @programs.compiled

@@ -26,7 +26,6 @@ from hindgrad.checkpoint import (
     orbax,
     targets,
     unreadable,
-    warn_of_devices,
 )
 from hindgrad.files import as_json, read_json, write_json
 
@@ -77,18 +76,19 @@ class _Shards(NamedTuple):
 
     shape: tuple[int, ...]
     sharding: jax.sharding.Sharding
-    parts: list[tuple[Any, np.ndarray]]
-    """By their devices."""
+    parts: dict[str, np.ndarray]
+    """By their places; several devices may have the same."""
 
     @classmethod
     def of(cls, x: jax.Array) -> "_Shards":
         """That of an array."""
-        parts = [(part.device, np.asarray(part.data)) for part in x.addressable_shards]
-        return cls(x.shape, x.sharding, parts)
+        found = {str(part.index): part for part in x.addressable_shards}
+        return cls(x.shape, x.sharding, {i: np.asarray(part.data) for i, part in found.items()})
 
     def array(self) -> jax.Array:
         """The array, on its devices again."""
-        parts = [jax.device_put(part, device) for device, part in self.parts]
+        places = self.sharding.addressable_devices_indices_map(self.shape)
+        parts = [jax.device_put(self.parts[str(i)], device) for device, i in places.items()]
         return jax.make_array_from_single_device_arrays(self.shape, self.sharding, parts)
 
 
@@ -133,7 +133,7 @@ class OnDisk(Kept):
     """
 
     def __init__(self, directory: str | Path, call: Callable[[], Call], mesh: Mesh | None):
-        self._mesh, self._is_compared = mesh, False
+        self._mesh = mesh
         self._directory = as_folder("checkpoint", directory).absolute()
         self._inner = self._directory / "segments"
         self._given = call
@@ -168,13 +168,9 @@ class OnDisk(Kept):
             target = targets(metadata, like, self._mesh)
             with numerics.wide():
                 saved = self._orbax.restore(path, restore_args=jax.tree.map(self._how, target))
-                tree = _restored(saved, like)
+                return _restored(saved, like)
         except Exception as error:  # whatever a damaged file may make of orbax
             raise ValueError(unreadable(self._directory)) from error
-        if kind in ("position", "way") and not self._is_compared:
-            self._is_compared = True
-            warn_of_devices(metadata, self._mesh)
-        return tree
 
     def drop(self, kind, number):
         path = self._path(kind, number)
@@ -189,7 +185,7 @@ class OnDisk(Kept):
 
     @property
     def free(self):
-        return shutil.disk_usage(self._inner).free
+        return several.agreed(lambda: shutil.disk_usage(self._inner).free)
 
     def _path(self, kind, number):
         return self._inner / f"{kind}-{number:06}"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from hindgrad import several, trees
+from hindgrad import placement, several, trees
 from hindgrad.adjoints import Adjoint, Hypergradient
 from hindgrad.adjoints.base import Piece
 from hindgrad.checkpoint import Call, contents, described
@@ -76,7 +76,8 @@ class Plan:
                     _digest(self._score_program),
                     _digest(self._back_program),
                 ],
-            }
+            },
+            devices=placement.devices((self.run, self.begin)),
         )
 
     def range(self, segment: int) -> tuple[Array, int]:

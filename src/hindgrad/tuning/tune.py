@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import programs, trees
+from hindgrad import placement, programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.base import Hypergradient
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
@@ -179,7 +179,7 @@ class _Loop:
                 self.projected(jax.tree.map(jnp.subtract, self.start, first.gradient))
             ),
         }
-        return Call(arguments, numbers)
+        return Call(arguments, numbers, placement.devices((self.start, first.gradient)))
 
     @functools.cached_property
     def carry(self) -> PyTree:

@@ -81,6 +81,24 @@ def test_a_tuning_on_other_devices(tmp_path, devices):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4)
 
 
+def test_hyperparameters_that_are_nowhere_in_particular(tmp_path):
+    """Of data on eight devices: they come back from a checkpoint to what they were."""
+
+    def tuned(stop=None):
+        def on_step(record, hyper):
+            if record.step == stop:
+                raise Stopped
+
+        objective, _ = problem(8, DATA)
+        options = {"steps": 4, "on_step": on_step, "progress": False, "diagnose": False}
+        hyper = {"rate": 0.1, "weights": jnp.ones(32)}
+        return hg.tune(objective, hyper, optax.adam(0.01), checkpoint=tmp_path, **options)
+
+    with pytest.raises(Stopped):
+        tuned(stop=2)
+    assert len(tuned().history) == 4  # and no warning of other devices
+
+
 def in_segments(directory, adjoint, devices=8):
     objective, hyper = problem(devices, FSDP)
     return hg.hypergradient(

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import hindgrad as hg
 from devices.eight.networks import DATA, FSDP, PARAMS, ROWS, assert_same, momentum, network
+from hindgrad.attribution import retraining
 
 SETTINGS = {"rate": jnp.array([0.1, 0.2]), "weights": jnp.ones((2, 32))}
 QUERIES = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
@@ -87,11 +88,19 @@ def attributed(params, rows):
     )
 
 
-def test_retrainings():
-    """An attribution's certificate is that of one device."""
+def test_retrainings(monkeypatch):
+    """A certificate is that of one device; each device trains its share of the runs."""
     asked = {"runs": 12, "drop": 0.1, "progress": False}
     alone = attributed(PARAMS, ROWS)
     wanted = alone.certify(**asked)
+    retrained, places = retraining._retrained, []
+
+    def watched(*given):
+        result = retrained(*given)
+        places.append(result.sharding.spec)
+        return result
+
+    monkeypatch.setattr(retraining, "_retrained", watched)
     mesh = mesh_of(AxisType.Auto, AxisType.Auto)
     with jax.set_mesh(mesh):
         params, rows, _ = placed(mesh, DATA)
@@ -102,6 +111,8 @@ def test_retrainings():
             blame.certify(**asked, axis="other")
     np.testing.assert_allclose(blame.removed, alone.removed, rtol=1e-4, atol=1e-6)
     assert found.lds == pytest.approx(wanted.lds)
+    assert places
+    assert all(spec[0] == "runs" for spec in places)
     with pytest.raises(ValueError, match=r"axis='runs'\): runs are split .*there is none"):
         alone.certify(**asked, axis="runs")
 

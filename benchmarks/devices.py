@@ -6,6 +6,7 @@ all-reduce of n bytes over d devices sends 2 n (d − 1) / d, an all-gather or a
 """
 
 import argparse
+import functools
 import itertools
 import math
 import os
@@ -99,18 +100,29 @@ def counted(make: Callable[..., Any], adjoint: Any, devices: int, split: str, **
 
 
 def mlp(
-    place: Callable[[Any, str], Any], shards: int | None = None, width: int = 512
+    place: Callable[[Any, str], Any],
+    shards: int | None = None,
+    width: int = 512,
+    layers: int = 4,
+    scanned: bool = False,
 ) -> tuple[Any, Any]:
-    """Four layers, batches of 64 rows, momentum."""
-    keys = jax.random.split(jax.random.key(0), 5)
+    """Batches of 64 rows, momentum. Layers in a `scan` are gathered one by one, on the way back
+    once more."""
+    keys = jax.random.split(jax.random.key(0), layers + 1)
     draw = lambda key, n: jax.random.normal(key, (n, width)) / width**0.5
-    params = place([draw(key, width) for key in keys[1:]], "params")
+    params = [draw(key, width) for key in keys[1:]]
+    # In columns, so that it is not the scan's axis that is split.
+    params = place(jnp.stack(params, 1), "params") if scanned else place(params, "params")
     rows = place(draw(keys[0], 256), "rows")
+    layer = lambda x, w: jnp.tanh(x @ w)
 
     def loss(params, hyper, batch):
         x = batch.data
-        for w in params:
-            x = jnp.tanh(x @ w)
+        if scanned:
+            each = jax.checkpoint(lambda x, w: (layer(x, w), None))
+            x, _ = jax.lax.scan(each, x, jnp.moveaxis(params, 1, 0))
+        else:
+            x = functools.reduce(layer, params, x)
         return jnp.mean(x**2) * hyper["scale"]
 
     training = hg.Training(
@@ -123,7 +135,7 @@ def mlp(
 
     def score(params, hyper, key):
         del hyper, key
-        return jnp.sum(jnp.stack([jnp.sum(w**2) for w in params]))
+        return jnp.sum(jnp.stack([jnp.sum(w**2) for w in jax.tree.leaves(params)]))
 
     hyper = {"scale": jnp.float32(1), "rate": jnp.float32(0.1)}
     return hg.Objective(training, init=params, score=score), hyper
@@ -171,7 +183,13 @@ def main() -> None:
     print("| network | split | " + " | ".join(names) + " |\n" + "|---" * 6 + "|")
     splits = "rows", "rows and params"
     cases = list(itertools.product(splits, (None, 8)))
-    for network, make in {"MLP, 1.0 M": mlp, "GPT, .8 M": gpt(args.text)}.items():
+    scanned = functools.partial(mlp, width=256, layers=16, scanned=True)
+    networks = {
+        "MLP, 4 layers, 1.0 M": mlp,
+        "MLP, 16 layers in a scan, 1.0 M": scanned,
+        "GPT, 4 layers, .8 M": gpt(args.text),
+    }
+    for network, make in networks.items():
         ones = [counted(make, adjoint, 1, "rows") for adjoint in adjoints]
         for (split, shards), devices in itertools.product(cases, (4, 8)):
             if shards and devices < shards:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hindgrad import programs, trees
+from hindgrad import placement, programs, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.adjoints.antithetic import Estimator
 from hindgrad.arguments import as_key
@@ -30,6 +30,7 @@ def jacobian(
     key: PRNGKeyArray | int | None = None,
     *,
     adjoint: Adjoint | None = None,
+    axis: str | None = None,
 ) -> Jacobian:
     """Many scores of one run, and their derivatives by every hyperparameter.
 
@@ -47,13 +48,16 @@ def jacobian(
     - `hyper`: the hyperparameters; the derivatives are by their floats.
     - `key`: the randomness of the run, a key or a seed; seed 0 unless given.
     - `adjoint`: how the derivatives are computed; `Checkpointed()` unless given. Any of a run.
+    - `axis`: an automatic axis of the mesh on which the run's arrays are, over which the scores are
+      split: each of its devices pulls back its share of them through the one run. Their number is
+      then best a multiple of the axis's devices.
 
     **Returns:**
 
     `Jacobian(values, jacobian)`.
 
-    Raises `ValueError` if the score is no array of floats or empty, or the adjoint compares scores
-    of whole runs (`Evolution`, `PersistentEvolution`).
+    Raises `ValueError` if the score is no array of floats or empty, the adjoint compares scores
+    of whole runs (`Evolution`, `PersistentEvolution`), or there is no such axis.
     """
     if not isinstance(objective, Objective):
         raise TypeError(
@@ -66,12 +70,16 @@ def jacobian(
             f"{type(adjoint).__name__} estimates the derivative of one score from runs with other "
             "hyperparameters. For many scores, use Reversible(), Checkpointed() or Stored()."
         )
-    key = as_key("jacobian", 0 if key is None else key)
-    return _jacobian(objective, trees.as_hyper(hyper), key, adjoint)
+    key, hyper = as_key("jacobian", 0 if key is None else key), trees.as_hyper(hyper)
+    lanes = None
+    if axis is not None:
+        mesh = placement.mesh_of((objective, hyper))
+        lanes = placement.lanes(axis, mesh, f"axis={axis!r}: scores")
+    return _jacobian(objective, hyper, key, adjoint, lanes)
 
 
 @programs.compiled
-def _jacobian(objective, hyper, key, adjoint):
+def _jacobian(objective, hyper, key, adjoint, lanes):
     floats, rest = eqx.partition(hyper, eqx.is_inexact_array)
 
     def trained(floats):
@@ -87,8 +95,10 @@ def _jacobian(objective, hyper, key, adjoint):
     values, pull_score = jax.vjp(scored, seen, floats)
     each = jnp.eye(values.size, dtype=values.dtype).reshape(values.size, *values.shape)
     of_seen, of_hyper = jax.lax.map(pull_score, each)
-    (through_run,) = jax.vmap(pull_run)(of_seen)
-    by_score = lambda x: x.reshape(*values.shape, *x.shape[1:])
+    split = lambda x: x if lanes is None else placement.split_first(x, lanes)
+    axis = None if lanes is None else lanes.spec[0]
+    (through_run,) = jax.vmap(pull_run, spmd_axis_name=axis)(jax.tree.map(split, of_seen))
+    by_score = lambda x: split(x).reshape(*values.shape, *x.shape[1:])
     return Jacobian(values, jax.tree.map(by_score, trees.add(through_run, of_hyper)))
 
 

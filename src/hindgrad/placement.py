@@ -32,10 +32,11 @@ def devices(tree: Any) -> int:
     return max((x.sharding.num_devices for x in jax.tree.leaves(tree) if is_spread(x)), default=1)
 
 
-def split_first(x: Shaped[Array, "n ..."], axis: str) -> Shaped[Array, "n ..."]:
-    """`x`, split over an automatic axis of the mesh that is set by its first axis."""
+def split_first(x: Shaped[Array, "n ..."], lanes: NamedSharding) -> Shaped[Array, "n ..."]:
+    """`x`, split by its first axis as `lanes` are."""
     rest = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(axis, *rest))
+    place = NamedSharding(lanes.mesh, PartitionSpec(*lanes.spec, *rest))
+    return jax.lax.with_sharding_constraint(x, place)
 
 
 def own_part(split: NamedSharding, size: int) -> slice:
@@ -59,9 +60,11 @@ def at(x: Shaped[Array, "*shape"], split: NamedSharding | None) -> Shaped[Array,
     return _put(x, place, typed=AxisType.Explicit in split.mesh.axis_types)
 
 
-def check_automatic(mesh: Mesh | AbstractMesh | None, axis: str, what: str) -> None:
-    """Raises `ValueError` if there is no such axis over which the compiler splits arrays; `what` is
-    to be split over it."""
+def lanes(axis: str, mesh: Mesh | AbstractMesh | None, what: str) -> NamedSharding:
+    """How `what` is independent is split over an axis of the mesh.
+
+    Raises `ValueError` if there is no such axis over which the compiler splits arrays.
+    """
     types = () if mesh is None else zip(mesh.axis_names, mesh.axis_types, strict=True)
     automatic = [repr(name) for name, kind in types if kind == AxisType.Auto]
     if repr(axis) not in automatic:
@@ -70,6 +73,7 @@ def check_automatic(mesh: Mesh | AbstractMesh | None, axis: str, what: str) -> N
             f"{', '.join(automatic) or 'none'}. See jax.set_mesh and "
             "jax.make_mesh(…, axis_types=…)."
         )
+    return NamedSharding(cast(Mesh, mesh), PartitionSpec(axis))
 
 
 def again(spec: Sequence[Any], mesh: Mesh) -> NamedSharding:

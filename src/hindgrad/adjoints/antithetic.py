@@ -85,9 +85,9 @@ def each(function: Callable[..., Any], block: int | None, axis: str | None) -> C
         return lambda *args: jax.lax.map(lambda xs: function(*xs), args, batch_size=block)
     if axis is None:
         return jax.vmap(function)
-    what = f"axis={axis!r}: members"
-    placement.check_automatic(jax.sharding.get_abstract_mesh(), axis, what)
-    split = lambda x: placement.split_first(x, axis)
+    mesh = jax.sharding.get_abstract_mesh()
+    lanes = placement.lanes(axis, mesh, f"axis={axis!r}: members")
+    split = lambda x: placement.split_first(x, lanes)
     return lambda *args: jax.vmap(function, spmd_axis_name=axis)(*jax.tree.map(split, args))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from hindgrad import trees
+from hindgrad import placement, trees
 from hindgrad.adjoints import Adjoint
 from hindgrad.arguments import Key, Whole, as_key, as_whole, floats_and_rest
 from hindgrad.attribution import certify, retraining
@@ -191,7 +191,10 @@ class Attribution(eqx.Module):
         block = None
         if side_by_side is not None:
             block = as_whole("certify", "side_by_side", side_by_side)
-        lanes = None if axis is None else retraining.lanes(axis, (self.objective, self.hyper))
+        lanes = None
+        if axis is not None:
+            mesh = placement.mesh_of((self.objective, self.hyper))
+            lanes = placement.lanes(axis, mesh, f"certify(axis={axis!r}): runs")
         of = certify.Attributed(
             objective=self.objective,
             hyper=self.hyper,
@@ -257,6 +260,7 @@ def attribute(
     examples: Where | None = None,
     key: Key | None = None,
     adjoint: Adjoint | None = None,
+    axis: str | None = None,
 ) -> Attribution:
     """Attributes queries, numbers that a trained model gives, to everything that went into its
     training: the derivative of each by every example's weight and every other hyperparameter, from
@@ -282,6 +286,8 @@ def attribute(
     - `key`: the randomness of the run, a key or a seed; seed 0 unless given.
     - `adjoint`: how the derivatives are computed. Unless given `Reversible` for `Momentum` and
       `Adam` where the run can be undone, else `Checkpointed()`.
+    - `axis`: an automatic axis of the mesh on which the run's arrays are, over which the queries
+      are split: see `jacobian`.
 
     **Returns:**
 
@@ -316,7 +322,7 @@ def attribute(
                 f"attribute(examples): {leaf.name} is a single number; a weight for each example "
                 "is needed, or examples=None for settings alone."
             )
-    (values, scores), adjoint = differentiated(asked, hyper, run_key, adjoint)
+    (values, scores), adjoint = differentiated(asked, hyper, run_key, adjoint, axis)
     axes = values.ndim
     scores = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axes:]), scores)
     result = Attribution(jnp.ravel(values), scores, hyper, asked, run_key, adjoint, leaf)

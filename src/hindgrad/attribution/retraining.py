@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hindgrad import placement, programs, trees
@@ -36,17 +36,6 @@ def together(objective: Objective, hyper: PyTree, key: PRNGKeyArray, runs: int) 
     share = math.ceil(runs / cores()) if on_cpu else runs
     room = CACHED if on_cpu else HELD
     return int(np.clip(room // trees.size(trained), 1, min(MOST, share)))
-
-
-def lanes(axis: str, given: PyTree) -> NamedSharding:
-    """How runs side by side are split over an axis of the mesh on which the given arrays are.
-
-    Raises `ValueError` if there is no such automatic axis.
-    """
-    mesh = placement.mesh_of(given)
-    placement.check_automatic(mesh, axis, f"certify(axis={axis!r}): runs")
-    assert mesh is not None  # it has the axis
-    return NamedSharding(mesh, PartitionSpec(axis))
 
 
 def without(weights: Array, gone: Bool[Array, "*runs rows"]) -> Array:

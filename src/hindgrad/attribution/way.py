@@ -20,22 +20,27 @@ GRID = 128
 
 
 def differentiated(
-    objective: Objective, hyper: PyTree, key: PRNGKeyArray, adjoint: Adjoint | None
+    objective: Objective,
+    hyper: PyTree,
+    key: PRNGKeyArray,
+    adjoint: Adjoint | None,
+    axis: str | None,
 ) -> tuple[Jacobian, Adjoint]:
     """All scores and their derivatives, and by which adjoint: the one that is given; else
-    `Reversible` where the run can be undone, else `Checkpointed`."""
+    `Reversible` where the run can be undone, else `Checkpointed`. `axis`: see `jacobian`."""
+    found = lambda adjoint: (jacobian(objective, hyper, key, adjoint=adjoint, axis=axis), adjoint)
     if adjoint is not None:
-        return jacobian(objective, hyper, key, adjoint=adjoint), adjoint
+        return found(adjoint)
     reversible = reversible_for(objective, hyper, key)
     if reversible is not None:
         try:
-            return jacobian(objective, hyper, key, adjoint=reversible), reversible
+            return found(reversible)
         except SourceError:
             raise
         except (RunError, ValueError) as error:
             if not str(error).startswith("Reversible"):
                 raise
-    return jacobian(objective, hyper, key), Checkpointed()
+    return found(Checkpointed())
 
 
 def reversible_for(objective: Objective, hyper: PyTree, key: PRNGKeyArray) -> Reversible | None:

@@ -39,6 +39,16 @@ def test_memory_and_operations_are_split(name):
     assert both.operations < 1.15 * one.operations / 8
 
 
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_layers_are_gathered_one_by_one(name):
+    """In a scan over the layers, as large networks are written: no whole set of parameters is
+    on any device."""
+    scanned = partial(counted, layers=16, scanned=True)
+    one, split = (scanned(ADJOINTS[name], n, "rows and params") for n in (1, 8))
+    assert split.memory < 1.15 * one.memory / 8
+    assert split.operations < 1.15 * one.operations / 8
+
+
 def test_shards_are_split():
     """Each device computes its own only."""
     one, split = counted(hg.Stored(), 1, "rows"), counted(hg.Stored(), 8, "rows", shards=8)

@@ -78,13 +78,49 @@ def test_beside_an_explicit_axis():
     assert_same(found, alone)
 
 
-def attributed(params, rows):
-    score = lambda p, hyper, key: jnp.sum((network(p, QUERIES) - QUERIES) ** 2, 1)
+def errors(params, hyper, key):
+    return jnp.sum((network(params, QUERIES) - QUERIES) ** 2, 1)
+
+
+HYPER = {"rate": jnp.float32(0.1), "weights": jnp.ones(32)}
+
+
+@pytest.mark.parametrize(
+    ("adjoint", "placing"),
+    [(hg.Stored(), DATA), (hg.Checkpointed(slots=2), FSDP), (hg.Reversible(), FSDP)],
+    ids=repr,
+)
+@pytest.mark.parametrize("count", [32, 3])
+def test_scores_of_one_run(adjoint, placing, count):
+    """Each device pulls its share of the scores back through its share of a batch."""
+    many = lambda *args: jnp.tile(errors(*args), 8)[:count]
+    alone = hg.jacobian(objective_of(PARAMS, ROWS, many), HYPER, adjoint=adjoint)
+    mesh = mesh_of(AxisType.Auto, AxisType.Auto)
+    with jax.set_mesh(mesh):
+        params, rows, _ = placed(mesh, placing)
+        objective = objective_of(params, rows, many)
+        found = hg.jacobian(objective, HYPER, adjoint=adjoint, axis="runs")
+
+        def flops(**axis):
+            found = jax.jit(lambda hyper: hg.jacobian(objective, hyper, adjoint=adjoint, **axis))
+            return found.lower(HYPER).compile().cost_analysis()["flops"]
+
+        if count == 32:
+            assert flops(axis="runs") < 0.6 * flops()
+        with pytest.raises(ValueError, match=r"axis='x': scores are split over an automatic axis"):
+            hg.jacobian(objective, HYPER, axis="x")
+    assert_same(found, alone)
+    spec = found.jacobian["weights"].sharding.spec
+    assert spec[:1] == (("runs",) if count == 32 else ())
+
+
+def attributed(params, rows, **options):
     return hg.attribute(
-        objective_of(params, rows, score),
-        {"rate": 0.1, "weights": jnp.ones(32)},
-        score,
+        objective_of(params, rows, errors),
+        HYPER,
+        errors,
         examples=lambda hyper: hyper["weights"],
+        **options,
     )
 
 
@@ -104,7 +140,7 @@ def test_retrainings(monkeypatch):
     mesh = mesh_of(AxisType.Auto, AxisType.Auto)
     with jax.set_mesh(mesh):
         params, rows, _ = placed(mesh, DATA)
-        blame = attributed(params, rows)
+        blame = attributed(params, rows, axis="runs")
         found = blame.certify(**asked, axis="runs")
         message = r"axis='other'\): runs are split over an automatic axis .*there is 'runs', 'd'"
         with pytest.raises(ValueError, match=message):

@@ -80,10 +80,12 @@ def counted(make: Callable[..., Any], adjoint: Any, devices: int, split: str, **
     )
 
     def spec(x, kind):
+        """Rows are split by the first axis, parameters by the longest that can be."""
         sizes = x.shape[: 1 if kind == "rows" else None] if kind in split else ()
-        axis = next((i for i, n in enumerate(sizes) if n % devices == 0), None)
-        is_split = axis is not None and devices > 1
-        return PartitionSpec(*[None] * (axis or 0), "d") if is_split else PartitionSpec()
+        whole = [axis for axis, n in enumerate(sizes) if n % devices == 0]
+        if devices == 1 or not whole:
+            return PartitionSpec()
+        return PartitionSpec(*[None] * max(whole, key=lambda axis: sizes[axis]), "d")
 
     def place(tree, kind):
         put = lambda x: jax.device_put(x, NamedSharding(mesh, spec(x, kind)))
@@ -111,8 +113,7 @@ def mlp(
     keys = jax.random.split(jax.random.key(0), layers + 1)
     draw = lambda key, n: jax.random.normal(key, (n, width)) / width**0.5
     params = [draw(key, width) for key in keys[1:]]
-    # In columns, so that it is not the scan's axis that is split.
-    params = place(jnp.stack(params, 1), "params") if scanned else place(params, "params")
+    params = place(jnp.stack(params) if scanned else params, "params")
     rows = place(draw(keys[0], 256), "rows")
     layer = lambda x, w: jnp.tanh(x @ w)
 
@@ -120,7 +121,7 @@ def mlp(
         x = batch.data
         if scanned:
             each = jax.checkpoint(lambda x, w: (layer(x, w), None))
-            x, _ = jax.lax.scan(each, x, jnp.moveaxis(params, 1, 0))
+            x, _ = jax.lax.scan(each, x, params)
         else:
             x = functools.reduce(layer, params, x)
         return jnp.mean(x**2) * hyper["scale"]

@@ -49,7 +49,9 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", default=list(problem.NETWORKS))
+    parser.add_argument(
+        "--networks", nargs="+", choices=problem.NETWORKS, default=list(problem.NETWORKS)
+    )
     parser.add_argument("--adam", action="store_true", help="Adam instead of momentum")
     parser.add_argument("--float64", action="store_true", help="the model in float64")
     parser.add_argument("--adjoints", nargs="+", choices=ADJOINTS, help="default: all")

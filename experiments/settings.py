@@ -36,6 +36,7 @@ class Reproduce:
     - attribution-choose: a fifth of the rows chosen by attribution, beside chance and others
     - attribution-gpt: which documents made a small GPT, certified at several rates
     - attribution-lds: what foretells retraining, beside influence functions and TRAK
+    - attribution-dattri: the same, with the benchmark dattri's own models
     - gpt-tuning: a small GPT's schedule and document weights, beside Optuna
 
     Example: python -m experiments hyper-cleaning
@@ -61,6 +62,7 @@ class Reproduce:
                 "attribution-choose",
                 "attribution-gpt",
                 "attribution-lds",
+                "attribution-dattri",
                 "gpt-tuning",
             ]
         ],

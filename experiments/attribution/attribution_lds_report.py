@@ -1,4 +1,4 @@
-"""What `attribution-lds` leaves behind: a table, words and a picture, made from its results."""
+"""What `attribution-lds` and `attribution-dattri` leave behind: tables, words and a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def write(results: Results, folder: Path) -> None:
     head(axes[0], f"LDS, one run without {100 * results['call']['drop']:g} % of the rows")
     _draw(axes[1], results, "halved", BY_HALVES)
     head(axes[1], "LDS, other runs on halves of the rows")
-    save(figure, folder / "attribution-lds.png")
+    save(figure, folder / "lds.png")
 
 
 def table(results: Results) -> Table:

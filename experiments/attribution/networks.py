@@ -1,4 +1,4 @@
-"""Networks without a kink, and what is asked of them: losses and log-odds, row by row."""
+"""Networks, and what is asked of them: losses and log-odds, row by row."""
 
 import itertools
 import math
@@ -21,9 +21,9 @@ class Network(Protocol):
         ...
 
     def logits(
-        self, params: PyTree, x: Float[Array, "rows pixels"]
+        self, params: PyTree, x: Float[Array, "rows pixels"], key: PRNGKeyArray | None = None
     ) -> Float[Array, "rows classes"]:
-        """The scores of the classes."""
+        """The scores of the classes. In training a key draws what is left out, if anything is."""
         ...
 
 
@@ -38,8 +38,39 @@ class Dense:
         keys = jax.random.split(key, len(sizes))
         return [dense(k, *size) for k, size in zip(keys, sizes, strict=True)]
 
-    def logits(self, params, x):
+    def logits(self, params, x, key=None):
+        del key
         return logits(params, x)
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """Layers of rectified units, of which dropout leaves out a share in training. Weights and
+    biases start uniformly within ±1/√inputs, PyTorch's own."""
+
+    hidden: tuple[int, ...]
+    dropout: float
+
+    def start(self, key, image, classes):
+        sizes = list(itertools.pairwise((math.prod(image), *self.hidden, classes)))
+        keys = jax.random.split(key, len(sizes))
+        return [_uniform(k, *size) for k, size in zip(keys, sizes, strict=True)]
+
+    def logits(self, params, x, key=None):
+        for number, layer in enumerate(params[:-1]):
+            x = jax.nn.relu(affine(layer, x))
+            if key is not None:
+                left = jax.random.bernoulli(
+                    jax.random.fold_in(key, number), 1 - self.dropout, x.shape
+                )
+                x = jnp.where(left, x / (1 - self.dropout), 0)
+        return affine(params[-1], x)
+
+
+def _uniform(key, inputs, outputs):
+    keys, most = jax.random.split(key), inputs**-0.5
+    draw = lambda key, shape: jax.random.uniform(key, shape, minval=-most, maxval=most)
+    return {"w": draw(keys[0], (inputs, outputs)), "b": draw(keys[1], (outputs,))}
 
 
 @dataclass(frozen=True)
@@ -65,7 +96,8 @@ class Convolutional:
             "output": dense(keys[-1], pixels * self.channels[-1], classes),
         }
 
-    def logits(self, params, x):
+    def logits(self, params, x, key=None):
+        del key
         colors = params["kernels"][0].shape[1]
         side = round((x.shape[1] / colors) ** 0.5)
         # Rows come last, as `convolve` has them.

@@ -18,9 +18,6 @@ from hindgrad.attribution.leaf import only_row_of_numbers
 from hindgrad.batches import Batch
 from hindgrad.progress import Bar
 
-DECAY = 0.9
-"""Of the momentum."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -36,6 +33,13 @@ class Model:
     """Of the influence functions."""
     size: int = 100
     """Of a batch."""
+    decay: float = 0.9
+    """Of the momentum."""
+    center: float | None = None
+    """What is subtracted from all pixels, of which the largest is 1; None for the mean training
+    image."""
+    unit: float = 1.0
+    """What they are then divided by."""
 
 
 class Draw(eqx.Module):
@@ -51,15 +55,14 @@ class Draw(eqx.Module):
 
 def draw(model: Model, queries: int, seed: int) -> Draw:
     """Draws training rows from the official training set and queries from the official test set
-    (of a data set without one, from the rows that are left), and subtracts the mean training image
-    from all."""
+    (of a data set without one, from the rows that are left)."""
     data, rng = datasets.load(model.data), np.random.default_rng(seed)
     drawn = rng.permutation(np.flatnonzero(data.train))
     others = rng.permutation(np.flatnonzero(~data.train))
     train = images(data, drawn[: model.rows])
     test = images(data, others if len(others) else drawn[model.rows :])
-    mean = jnp.mean(train.x, 0, keepdims=True)
-    train, test = (Examples(part.x - mean, part.y) for part in (train, test))
+    center = jnp.mean(train.x, 0, keepdims=True) if model.center is None else model.center
+    train, test = (Examples((part.x - center) / model.unit, part.y) for part in (train, test))
     assert data.image is not None
     return Draw(model, train, test[:queries], test, data.image, len(data.classes))
 
@@ -81,7 +84,7 @@ class Weighted(eqx.Module):
     network: Network = eqx.field(static=True)
 
     def __call__(self, params: PyTree, weights: Float[Array, " rows"], batch: Batch):
-        scores = self.network.logits(params, batch.data.x)
+        scores = self.network.logits(params, batch.data.x, batch.key)
         return jnp.mean(weights[batch.index] * losses(scores, batch.data))
 
 
@@ -94,7 +97,7 @@ class Training(eqx.Module):
     def __call__(self, key: PRNGKeyArray) -> hg.Training:
         return hg.Training(
             Weighted(self.model.network),
-            optimizer=hg.Momentum(self.model.rate, decay=DECAY),
+            optimizer=hg.Momentum(self.model.rate, decay=self.model.decay),
             batches=hg.minibatches(self.train, size=self.model.size, key=key),
             steps=self.model.steps,
         )
@@ -149,7 +152,7 @@ class Remaining(eqx.Module):
 
     def __call__(self, params: PyTree, remaining: Int[Array, " half"], batch: Batch):
         rows = self.train[remaining[batch.data]]
-        return jnp.mean(losses(self.network.logits(params, rows.x), rows))
+        return jnp.mean(losses(self.network.logits(params, rows.x, batch.key), rows))
 
 
 @eqx.filter_jit
@@ -161,7 +164,7 @@ def of_subset(
     count, model = len(remaining), rows.model
     training = hg.Training(
         Remaining(model.network, rows.train),
-        optimizer=hg.Momentum(model.rate, decay=DECAY),
+        optimizer=hg.Momentum(model.rate, decay=model.decay),
         batches=hg.minibatches(jnp.arange(count), size=model.size, key=key),
         steps=model.steps * count // len(rows.train),
     )

@@ -21,7 +21,7 @@ def rows(request):
 
 
 def test_everything_is_written_and_nothing_else(written):
-    assert written == {"attribution-lds.png", "single.csv", "halved.csv", "models.csv"}
+    assert written == {"lds.png", "single.csv", "halved.csv", "models.csv"}
 
 
 def test_every_way_is_scored(results):

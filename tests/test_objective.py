@@ -123,3 +123,23 @@ def test_a_score_may_be_a_number():
         value, gradient = jax.value_and_grad(lambda h, a=adjoint: objective(h, adjoint=a))(HYPER)
         assert value == 0.5
         assert not any(gradient.values())
+
+
+def test_without_a_score(key):
+    """A run, with seed 0 unless another is given; its score is asked for by name."""
+    training = hg.Training(
+        lambda w, hyper, batch: jnp.sum((w[None] - batch.data) ** 2) * hyper,
+        optimizer=hg.Momentum(0.1, decay=0.9),
+        batches=hg.minibatches(jax.random.normal(key, (8, 2)), size=2, key=0),
+        steps=4,
+    )
+    objective = hg.Objective(training, init=lambda hyper, key: jax.random.normal(key, (2,)))
+    default, seeded, other = (objective.run(1.0, *given).params for given in ((), (0,), (1,)))
+    assert jnp.all(default == seeded)
+    assert jnp.all(default != other)
+    with pytest.raises(ValueError, match=r"has no score: give Objective\(…, score=…\)"):
+        objective(1.0)
+    with pytest.raises(ValueError, match="has no score"):
+        hg.jacobian(objective, 1.0)
+    found = hg.attribute(objective, 1.0, lambda w, hyper, key: w)
+    np.testing.assert_allclose(found.values, default, rtol=1e-5)

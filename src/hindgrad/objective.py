@@ -59,12 +59,13 @@ class Objective(eqx.Module):
     - `score`: a function `(params, hyper, key) -> scalar`, of the trained parameters;
       `(params, hyper, key, state) -> scalar`, of the model's state at the end too; or
       `RunScore(…)` of the whole run; lower is better. It gets the same key as `training`, so that
-      both can draw the same split; `init` gets one of its own.
+      both can draw the same split; `init` gets one of its own. None for a run whose score is given
+      elsewhere, as the queries of `attribute` are.
     """
 
     training: Training | Callable[[PRNGKeyArray], Training]
     init: Any = eqx.field(kw_only=True, converter=_split)
-    score: Callable[..., Float[Array, ""]] | RunScore = eqx.field(kw_only=True)
+    score: Callable[..., Float[Array, ""]] | RunScore | None = eqx.field(kw_only=True, default=None)
 
     def __call__(
         self,
@@ -116,9 +117,11 @@ class Objective(eqx.Module):
         key = as_key("Objective", 0 if key is None else key)
         return _hypergradient(self, trees.as_hyper(hyper), key, as_adjoint(adjoint), carry)
 
-    def run(self, hyper: PyTree, key: PRNGKeyArray, **options: Any):
-        """The run whose score this is; the options are those of calling a `Training`."""
-        training, params, model = self.start(hyper, key)
+    def run(self, hyper: PyTree, key: PRNGKeyArray | int | None = None, **options: Any):
+        """The run whose score this is, with the randomness of a key or a seed, 0 unless given; the
+        options are those of calling a `Training`."""
+        drawn = as_key("Objective.run", 0 if key is None else key)
+        training, params, model = self.start(hyper, drawn)
         return training(params, hyper, model_state=model, **options)
 
     def scored(self, key: PRNGKeyArray, steps: int | None = None) -> ScoredRun:
@@ -151,6 +154,11 @@ class Objective(eqx.Module):
     def returned(self, seen: PyTree, hyper: PyTree, key: PRNGKeyArray) -> Any:
         """What the score makes of that."""
         score: Any = self.score
+        if score is None:
+            raise ValueError(
+                "This Objective has no score: give Objective(…, score=…), a function (params, "
+                "hyper, key) -> scalar."
+            )
         if isinstance(score, RunScore):
             return score.function(seen, hyper, key)
         params, model = seen

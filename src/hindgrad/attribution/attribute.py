@@ -277,7 +277,7 @@ def attribute(
 
     **Arguments:**
 
-    - `objective`: the training and its start; its own score is not used.
+    - `objective`: the training and its start; a score of its own is not needed.
     - `hyper`: the hyperparameters.
     - `queries`: a function `(params, hyper, key) -> [queries]`, or with the model's state as a
       fourth argument, or a `RunScore`: the loss at each row of interest, its margin, a logit.

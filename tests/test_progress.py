@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -97,3 +98,28 @@ def test_a_line_now_and_then_in_a_log(capsys, monkeypatch):
         "44% 0:01:55 left · seed [44]",
         "50% 0:00:31 left · tuning 5/10: value 1",
     ]
+
+
+def test_a_line_though_nothing_more_is_done(capsys, monkeypatch):
+    """While one piece of the work takes long; none while another bar has its place, or after."""
+    now = [0.0]
+    monkeypatch.setattr("hindgrad.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hindgrad.progress.LOOKS", 0.01)
+
+    def later(count):
+        """What is shown after half a minute: so many lines, as soon as they are there."""
+        now[0] += 31.0
+        lines, end = [], time.perf_counter() + (5 if count else 0.1)
+        while time.perf_counter() < end and len(lines) < max(count, 1):
+            time.sleep(0.01)
+            lines += capsys.readouterr().err.splitlines()
+        return lines
+
+    with Bar(4) as bar:
+        bar.stage("a seed")
+        bar.done(1)
+        assert later(1) == ["25% 0:01:33 left · a seed"]
+        with bar.paused():
+            assert not later(0)
+        assert later(1) == ["25% 0:04:39 left · a seed"]
+    assert not later(0)

@@ -1,6 +1,7 @@
 """A progress bar for what takes minutes."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import IO, Any, cast
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
+LOOKS = 1.0
+"""Seconds after which it is looked whether one is due, though nothing more was done."""
 
 
 class Bar:
@@ -130,23 +133,38 @@ class _Lines:
         self._console, self._total, self._lasting = console, total, lasting
         self._begun = self._latest = time.monotonic()
         self._notes: list[str] = []
+        self._now = 0, ""
+        self._lock, self._stopped = threading.Lock(), threading.Event()
         self.shown = lasting or None
 
     def start(self, done: int, about: str) -> None:
-        del done, about
+        self._now, self._stopped = (done, about), threading.Event()
+        threading.Thread(target=self._watch, args=(self._stopped,), daemon=True).start()
 
     def stop(self, done: int, about: str) -> None:
+        self._stopped.set()
         if self._lasting:
-            self._print(done, about)
+            with self._lock:
+                self._print(done, about)
 
     def look(self, done: int, about: str) -> None:
-        if time.monotonic() - self._latest >= EVERY:
-            self._print(done, about)
+        self._now = done, about
+        self._print_if_due()
 
     def note(self, text: str) -> None:
-        self._notes.append(text)
-        if self._lasting:
-            self._flush()
+        with self._lock:
+            self._notes.append(text)
+            if self._lasting:
+                self._flush()
+
+    def _watch(self, stopped):
+        while not stopped.wait(LOOKS):
+            self._print_if_due()
+
+    def _print_if_due(self):
+        with self._lock:
+            if not self._stopped.is_set() and time.monotonic() - self._latest >= EVERY:
+                self._print(*self._now)
 
     def _flush(self):
         for text in self._notes:

@@ -8,6 +8,7 @@ asks again.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -19,7 +20,6 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from experiments.attribution import attribution_choose_report as report
 from experiments.attribution.rows import (
     Draw,
-    Sizes,
     by_attribution,
     by_loss,
     by_margin,
@@ -27,6 +27,7 @@ from experiments.attribution.rows import (
     judged,
     objective_of,
 )
+from experiments.attribution.shares import Shares, each, in_turn, redrawn
 from experiments.runner import Results
 from hindgrad.progress import Bar as Line
 
@@ -36,17 +37,13 @@ Rows = Int[np.ndarray, " kept"]
 
 
 @dataclass(frozen=True)
-class Settings(Sizes):
+class Settings(Shares):
     """Sizes, and how much is chosen."""
 
-    flipped: tuple[float, ...]
-    """The shares of training labels turned into another class; each is a condition."""
     keep: float
     """The share of the training rows that is chosen."""
     rounds: int
     """In which attribution chooses, where it asks again."""
-    judges: int
-    """Trainings that judge each answer."""
 
     @property
     def count(self) -> int:
@@ -98,11 +95,8 @@ def trained_on(settings: Settings, rows: Draw, kept: Rows, seed: int) -> dict[st
 
 def run(settings: Settings, kept: Any, line: Line) -> Results:
     """All ways, for every share of wrong labels and every seed."""
-    found = []
-    for flipped in settings.flipped:
-        for seed in settings.each_seed():
-            found += one_seed(settings, flipped, seed, kept, line)
-    return {"found": found}
+    one = lambda flipped, seed: one_seed(settings, flipped, seed, kept, line)
+    return each(settings, one)
 
 
 def one_seed(
@@ -125,19 +119,9 @@ def one_seed(
     by_classes = {name: lambda of=of: by_class(of(), y, count) for name, of in worth.items()}
     ways |= {report.of_classes(name): way for name, way in by_classes.items()}
     ways[report.ROUNDS] = lambda: in_rounds(settings, rows, keys)
-    found = []
-    for place, (name, way) in enumerate(ways.items()):
-        judge = lambda way=way: trained_on(settings, rows, way(), seed)
-        one = kept(f"seed-{seed}/{place}-{flipped}", judge)
-        about = {"share": flipped, "seed": seed, "kept": count, "redrawn": redrawn(rows)}
-        found.append({"way": name, **about, **one})
-        line.done(1)
-    return found
-
-
-def redrawn(rows: Draw) -> float:
-    """The size of the test part in that of the others, from which it was drawn with them."""
-    return len(rows.test) / (len(rows.train) + len(rows.valid))
+    judge = lambda way: trained_on(settings, rows, way(), seed)
+    about = {"share": flipped, "seed": seed, "kept": count, "redrawn": redrawn(rows)}
+    return in_turn({name: partial(judge, way) for name, way in ways.items()}, about, kept, line)
 
 
 def total(settings: Settings) -> int:

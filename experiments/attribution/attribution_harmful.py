@@ -8,7 +8,7 @@ clean`. Once with the labels as they are, and once with some turned into another
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ import hindgrad as hg
 from experiments.attribution import attribution_harmful_report as report
 from experiments.attribution.rows import (
     Draw,
-    Sizes,
     by_attribution,
     by_clean,
     by_loss,
@@ -29,6 +28,7 @@ from experiments.attribution.rows import (
     judged,
     objective_of,
 )
+from experiments.attribution.shares import Shares, each, in_turn, redrawn
 from experiments.runner import Results
 from hindgrad.progress import Bar as Line
 
@@ -36,15 +36,11 @@ ABOUT = "Removing the most harmful rows: attribution beside margins, losses, `cl
 
 
 @dataclass(frozen=True)
-class Settings(Sizes):
+class Settings(Shares):
     """Sizes, and how much is removed."""
 
-    flipped: tuple[float, ...]
-    """The shares of training labels turned into another class; each is a condition."""
     drop: float
     """The share of the training rows that is left out."""
-    judges: int
-    """Trainings that judge each answer."""
 
 
 def without(
@@ -64,11 +60,8 @@ def without(
 
 def run(settings: Settings, kept: Any, line: Line) -> Results:
     """All ways, for every share of wrong labels and every seed."""
-    found = []
-    for flipped in settings.flipped:
-        for seed in settings.each_seed():
-            found += one_seed(settings, flipped, seed, kept, line)
-    return {"found": found}
+    one = lambda flipped, seed: one_seed(settings, flipped, seed, kept, line)
+    return each(settings, one)
 
 
 def one_seed(
@@ -92,14 +85,8 @@ def one_seed(
         return without(objective, rows, way(), count, seed, settings.judges)
 
     about = {"share": flipped, "seed": seed, "removed": count, "wrong": int(rows.wrong.sum())}
-    learned = len(rows.train.y) + len(rows.valid.y)
-    about |= {"redrawn": len(rows.test.y) / learned}
-    found = []
-    for place, (name, way) in enumerate(ways.items()):
-        one = kept(f"seed-{seed}/{place}-{flipped}", partial(judge, way))
-        found.append({"way": name, **about, **one})
-        line.done(1)
-    return found
+    about["redrawn"] = redrawn(rows)
+    return in_turn({name: partial(judge, way) for name, way in ways.items()}, about, kept, line)
 
 
 def total(settings: Settings) -> int:
@@ -120,7 +107,7 @@ DEFAULT = Settings(
     keys=5,
     judges=5,
 )
-FULL = Settings(**{**vars(DEFAULT), "data": "mnist", "rows": 5000, "seeds": 10})
+FULL = replace(DEFAULT, data="mnist", rows=5000, seeds=10)
 SMALL = Settings(
     seeds=1,
     data="digits",

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from rich.table import Table
 
 from experiments import reporting
+from experiments.attribution import shares_report
 from experiments.reporting import different, picked
 from experiments.runner import Results
 from hindgrad.apps.report.figures import FAINT, PALETTE, head, new_figure, save
@@ -56,18 +57,7 @@ def summary(results: Results) -> list[str]:
 
 
 def _rows(results):
-    percent = lambda values: reporting.mean_sd([100 * value for value in values], 2)
-    return [
-        (
-            f"{100 * share:g} %",
-            way,
-            reporting.mean_sd(picked(results["found"], "loss", share=share, way=way), 4),
-            percent(picked(results["found"], "error", share=share, way=way)),
-            _found(results, share, way),
-        )
-        for share in different(results["found"], "share")
-        for way in WAYS
-    ]
+    return shares_report.rows(results, WAYS, lambda share, way: _found(results, share, way))
 
 
 def _found(results, share, way):

@@ -86,11 +86,15 @@ HYPER = {"rate": jnp.float32(0.1), "weights": jnp.ones(32)}
 
 
 @pytest.mark.parametrize(
-    ("adjoint", "placing"),
-    [(hg.Stored(), DATA), (hg.Checkpointed(slots=2), FSDP), (hg.Reversible(), FSDP)],
+    ("adjoint", "placing", "count"),
+    [
+        (hg.Stored(), DATA, 32),
+        (hg.Stored(), DATA, 3),
+        (hg.Checkpointed(slots=2), FSDP, 32),
+        (hg.Reversible(), FSDP, 32),
+    ],
     ids=repr,
 )
-@pytest.mark.parametrize("count", [32, 3])
 def test_scores_of_one_run(adjoint, placing, count):
     """Each device pulls its share of the scores back through its share of a batch."""
     many = lambda *args: jnp.tile(errors(*args), 8)[:count]

@@ -9,29 +9,25 @@ ifneq ($(wildcard $(DATA)),)
 export HINDGRAD_DATA ?= $(DATA)
 endif
 
-.PHONY: demo test test-quick test-slow test-optimised test-exact test-library test-lowest fuzz lint docs benchmark lock clean
+.PHONY: demo test test-quick test-slow test-optimised test-library test-lowest fuzz lint docs benchmark lock clean
 
 demo: $(READY)
 	$(BIN)/hindgrad tune digits --out demo --overwrite
 
 test: test-quick test-optimised
 
-# What must come out the same to the bit, and the documentation, is tested as users compile it; all
-# other tests do without the compiler's optimisations.
-EXACT := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
+# What must come out the same to the bit is tested as users compile it; all other tests do without
+# the compiler's optimisations.
+OPTIMISED := $(sort $(wildcard tests/exact/*.py)) tests/adjoints/test_reversible.py \
 	tests/adjoints/test_reversible_start.py tests/adjoints/test_reversible_layers.py \
 	tests/adjoints/test_reversible_layout.py tests/adjoints/test_reversible_state.py \
-	tests/test_reproducible.py tests/test_anchors.py \
+	tests/test_reproducible.py tests/test_anchors.py tests/test_docs.py tests/test_notebooks.py \
 	tests/test_microbatches.py tests/optimizers/test_averaged.py tests/optimizers/test_clipping.py
-OPTIMISED := $(EXACT) tests/test_docs.py tests/test_notebooks.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 test-quick: $(READY)
 	$(PYTEST) $(addprefix --ignore=,$(OPTIMISED))
 test-optimised: $(READY)
 	HINDGRAD_TEST_OPTIMISED=1 $(PYTEST) $(OPTIMISED)
-# Of the documentation the first page alone.
-test-exact: $(READY)
-	HINDGRAD_TEST_OPTIMISED=1 $(PYTEST) $(EXACT) 'tests/test_docs.py::test_examples[README.md]'
 
 # The library alone, without the commands and the experiments, and without what `test-optimised` runs.
 LIBRARY := $(filter-out $(OPTIMISED) tests/test_command.py,$(wildcard $(addsuffix /test_*.py, \

@@ -4,7 +4,6 @@ what foretells retraining as there, on halves of 5,000 rows, and in one run."""
 from dataclasses import replace
 
 from experiments.attribution import attribution_lds, attribution_lds_report
-from experiments.attribution.attribution_lds import Settings
 from experiments.attribution.networks import Dense, Rectified
 from experiments.attribution.trained import Model
 
@@ -48,5 +47,3 @@ SMALL = replace(
         ),
     ),
 )
-
-__all__ = ["ABOUT", "DEFAULT", "FULL", "SMALL", "Settings", "report", "run", "total"]

@@ -73,7 +73,7 @@ def jacobian(
     key, hyper = as_key("jacobian", 0 if key is None else key), trees.as_hyper(hyper)
     lanes = None
     if axis is not None:
-        mesh = placement.mesh_of((objective, hyper))
+        mesh = placement.mesh_within((objective, hyper))
         lanes = placement.lanes(axis, mesh, f"axis={axis!r}: scores")
     return _jacobian(objective, hyper, key, adjoint, lanes)
 

@@ -20,11 +20,21 @@ def is_spread(x: Any) -> bool:
 
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh on which a tree's arrays are, or that which is set; None if there is none."""
+    current = _of_arrays(tree) or jax.sharding.get_mesh()
+    return None if current.empty else current
+
+
+def mesh_within(tree: Any) -> Mesh | AbstractMesh:
+    """The same within a program too, where the arrays may be traced; an empty one if there is
+    none."""
+    return _of_arrays(tree) or jax.sharding.get_abstract_mesh()
+
+
+def _of_arrays(tree):
     for x in jax.tree.leaves(tree):
         if is_spread(x) and isinstance(x.sharding, NamedSharding):
             return cast(Mesh, x.sharding.mesh)  # that of an array which is there
-    current = jax.sharding.get_mesh()
-    return None if current.empty else current
+    return None
 
 
 def devices(tree: Any) -> int:

@@ -118,6 +118,20 @@ def test_scores_of_one_run(adjoint, placing, count):
     assert spec[:1] == (("runs",) if count == 32 else ())
 
 
+def test_scores_within_a_program():
+    """Whose arguments are all that is on the mesh."""
+    alone = hg.jacobian(objective_of(PARAMS, ROWS, errors), HYPER)
+    mesh = mesh_of(AxisType.Auto, AxisType.Auto)
+    with jax.set_mesh(mesh):
+        params, rows, _ = placed(mesh, DATA)
+        of = lambda params, rows: hg.jacobian(
+            objective_of(params, rows, errors), HYPER, axis="runs"
+        )
+        found = jax.jit(of)(params, rows)
+    assert_same(found, alone)
+    assert found.jacobian["weights"].sharding.spec[0] == "runs"
+
+
 def attributed(params, rows, **options):
     return hg.attribute(
         objective_of(params, rows, errors),
